@@ -1,0 +1,1 @@
+"""Agents: the kinds of things that answer a call."""

@@ -1,0 +1,146 @@
+"""Entrypoints: finding the Python that a configuration names, and nothing but that.
+
+A module is looked for beside the file that names it, then in `runner.pythonpath`, then among installed packages; never in
+the current directory as such. A file that anybody may write is refused (guarantees.md S18).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from agentflow.agents.function import MARK
+from agentflow.errors import EntrypointError, did_you_mean
+
+_PART = r"[A-Za-z][A-Za-z0-9_]*"
+_REFERENCE = re.compile(rf"({_PART}(?:\.{_PART})*)(?::({_PART}))?")
+
+
+class Finder:
+    """Finds modules and functions for one configuration.
+
+    Args:
+        folders: where modules may stand, in this order; installed packages come last.
+        warn: told of a file that a group may write.
+    """
+
+    def __init__(self, folders: list[Path], warn: Callable[[str], None]) -> None:
+        self._folders = folders
+        self._warn = warn
+
+    def function(self, reference: str, folder: Path) -> Callable[..., Any]:
+        """Return the function that `module:function` names.
+
+        Raises:
+            EntrypointError: the reference is malformed, or the module or the function cannot be had.
+        """
+        module, name = _split(reference)
+        if name is None:
+            raise EntrypointError(f"`{reference}` names no function", hint=f"write {module}:function")
+        return self._attribute(self._module(module, folder), module, name)
+
+    def entrypoint(self, reference: str, folder: Path) -> tuple[ModuleType, Callable[..., Any] | None]:
+        """Return the module of an entrypoint, and its function where `:function` is given.
+
+        Raises:
+            EntrypointError: as `function`.
+        """
+        module, name = _split(reference)
+        loaded = self._module(module, folder)
+        return loaded, self._attribute(loaded, module, name) if name is not None else None
+
+    def _attribute(self, module: ModuleType, name: str, attribute: str) -> Callable[..., Any]:
+        found = getattr(module, attribute, None)
+        if found is None:
+            public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+            raise EntrypointError(f"module `{name}` has no `{attribute}`", hint=did_you_mean(attribute, public))
+        if not callable(found):
+            raise EntrypointError(f"`{name}:{attribute}` is {type(found).__name__}, not a function")
+        return found  # type: ignore[no-any-return]
+
+    def _module(self, name: str, folder: Path) -> ModuleType:
+        for place in [folder, *self._folders]:
+            path = place.joinpath(*name.split("."))
+            for file in (path.with_suffix(".py"), path / "__init__.py"):
+                if file.is_file():
+                    return self._from_file(name, file, place)
+        return self._installed(name, folder)
+
+    def _from_file(self, name: str, file: Path, folder: Path) -> ModuleType:
+        file = file.resolve()
+        self._check_mode(file)
+        known = sys.modules.get(name)
+        if known is not None and getattr(known, "__file__", None) == str(file):
+            return known
+        # Two configurations may each have a `handlers.py`: the module's own name carries where it stands.
+        key = f"agentflow_entry_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}_{name.replace('.', '_')}"
+        if key in sys.modules:
+            return sys.modules[key]
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))  # for what the module imports from beside it
+        spec = importlib.util.spec_from_file_location(key, file)
+        if spec is None or spec.loader is None:
+            raise EntrypointError(f"{file} cannot be imported")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[key] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[key]
+            told = f"importing `{name}` from {file} failed: {type(error).__name__}: {error}"
+            raise EntrypointError(told, hint=f"run it by itself: python {file.name}") from error
+        return module
+
+    def _installed(self, name: str, folder: Path) -> ModuleType:
+        here = {"", ".", str(Path.cwd())}
+        kept = list(sys.path)
+        sys.path[:] = [place for place in kept if place not in here or "site-packages" in place]
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and not (name == error.name or name.startswith(f"{error.name}.")):
+                raise EntrypointError(f"importing `{name}` failed: {error}", hint=f"install {error.name}") from error
+            beside = sorted(file.stem for file in _python_files(folder))
+            hint = did_you_mean(name, beside) if beside else f"create {folder / (name + '.py')}"
+            raise EntrypointError(f"no module `{name}` beside {folder} nor installed", hint=hint) from None
+        except Exception as error:
+            raise EntrypointError(f"importing `{name}` failed: {type(error).__name__}: {error}") from error
+        finally:
+            sys.path[:] = [*sys.path, *(place for place in kept if place not in sys.path)] if len(sys.path) > len(kept) else kept
+
+    def _check_mode(self, file: Path) -> None:
+        mode = file.stat().st_mode
+        if mode & stat.S_IWOTH:
+            raise EntrypointError(f"{file} can be written by anybody", hint=f"chmod o-w {file}")
+        if mode & stat.S_IWGRP:
+            self._warn(f"{file} can be written by its group")
+
+
+def marked(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield the functions of a module that carry `@agent`, with the agent's name, in the order they stand there."""
+    for value in list(vars(module).values()):
+        name = getattr(value, MARK, None)
+        if isinstance(name, str) and callable(value) and getattr(value, "__module__", None) == module.__name__:
+            yield name, value
+
+
+def _split(reference: str) -> tuple[str, str | None]:
+    found = _REFERENCE.fullmatch(reference)
+    if found is None:
+        raise EntrypointError(f"`{reference}` is no module:function", hint='e.g. "handlers:register"; no paths, no private names')
+    return found[1], found[2]
+
+
+def _python_files(folder: Path) -> list[Path]:
+    try:
+        return list(folder.glob("*.py"))
+    except OSError:
+        return []

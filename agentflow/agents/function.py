@@ -1,0 +1,119 @@
+"""Python functions as agents, and the `@agent` mark that lets an entrypoint's functions be found."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from agentflow.agents.threads import Threads
+from agentflow.errors import RegistrationError
+from agentflow.ports import Request
+
+Handler = Callable[..., Any]
+Function = TypeVar("Function", bound=Handler)
+
+MARK = "__agentflow_agent__"
+_RIGHT = "async def {name}(event, state): ...   or   async def {name}(event, state, ctx): ..."
+
+
+def agent(name: str) -> Callable[[Function], Function]:
+    """Mark a function of the entrypoint's module as the handler of agent `name`; the runner registers it when it loads.
+
+    Raises:
+        RegistrationError: the name is empty or no string, e.g. when the mark is written without its parentheses.
+    """
+    if type(name) is not str or not name:
+        raise RegistrationError(f"@agent needs an agent's name, got {name!r}", hint='write @agent("name")')
+
+    def mark(function: Function) -> Function:
+        setattr(function, MARK, name)
+        return function
+
+    return mark
+
+
+class FunctionAgent:
+    """A Python callable as an agent.
+
+    A coroutine function runs on the loop, any other callable in one of `threads`. With three positional parameters
+    it is given a `ctx`.
+
+    Raises:
+        RegistrationError: it is no callable, or does not take `(event, state)` or `(event, state, ctx)`.
+    """
+
+    __slots__ = ("_threads", "function", "invoke", "name")
+
+    def __init__(self, name: str, function: Handler, threads: Threads) -> None:
+        self.name = name
+        self.function = function
+        self._threads = threads
+        wants_context = _wants_context(name, function)
+        self.invoke: Callable[[Request], Awaitable[object]]
+        if _is_async(function):
+            if wants_context:
+                self.invoke = lambda request: function(request.event, request.state, request.context)
+            else:
+                self.invoke = lambda request: function(request.event, request.state)
+        else:
+            self.invoke = functools.partial(self._in_thread, wants_context)
+
+    async def _in_thread(self, wants_context: bool, request: Request) -> object:
+        arguments = (request.event, request.state, request.context) if wants_context else (request.event, request.state)
+        work = functools.partial(copy_context().run, _caught, self.function, arguments)
+        future = self._threads.pool().submit(work)
+        try:
+            returned, error = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if self._threads.give_up(future, self.name):  # type: ignore[arg-type] # the result's type is of no interest
+                request.leave_behind()
+            raise
+        if error is not None:
+            raise error
+        return await returned if inspect.isawaitable(returned) else returned
+
+
+def _caught(function: Handler, arguments: tuple[object, ...]) -> tuple[object, BaseException | None]:
+    """Call a function in its thread. An exception is handed over as a value: a future cannot hold every kind of it."""
+    try:
+        return function(*arguments), None
+    except StopIteration as error:
+        return None, RuntimeError(f"the handler raised StopIteration({error.value!r})")
+    except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+        return None, error
+
+
+def _is_async(function: Handler) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _wants_context(name: str, function: object) -> bool:
+    right = _RIGHT.format(name=name)
+    if function is None or not callable(function) or inspect.isclass(function):
+        raise RegistrationError(f"the handler of agent `{name}` is {function!r}, not a function", hint=f"right: {right}")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        told = f"the handler of agent `{name}` is a generator"
+        raise RegistrationError(told, hint=f"return the answer instead of yielding; right: {right}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False  # a builtin without a signature: called with event and state
+    named = [one for one in signature.parameters.values() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    for count in (3, 2):
+        if count == 3 and len(named) < 3:
+            continue
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            continue
+        # `lambda event, state, n=n: ...` binds a value of its own; only a third parameter that asks for one gets a ctx.
+        return count == 3 and (named[2].default is named[2].empty or named[2].name in ("ctx", "context"))
+    told = getattr(function, "__name__", type(function).__name__)
+    what = f"the handler of agent `{name}` does not take (event, state) or (event, state, ctx)"
+    raise RegistrationError(f"{what}\n  wrong: def {told}{signature}\n  right: {right}")

@@ -1,0 +1,222 @@
+"""The composition root: from a configuration to the parts of an engine. The one place that knows each adapter by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentflow.agents.entrypoint import Finder
+from agentflow.agents.threads import Threads
+from agentflow.config.diagnostics import ConfigError, Diagnostic
+from agentflow.config.load import Draft, read
+from agentflow.config.model import AgentConfig, Config
+from agentflow.core.merge import Combine
+from agentflow.core.plan import Condition, Node, agents_of
+from agentflow.engine.program import Program
+from agentflow.errors import MissingHandlerError, RoutingError, did_you_mean
+from agentflow.executors.local import LocalExecutor
+from agentflow.modes import MODES, Mode
+from agentflow.modes.linker import Linker, Tools
+from agentflow.system import SystemClock
+
+if TYPE_CHECKING:
+    from agentflow.logs import StructuredLog
+
+UNKNOWN_MODE = "AF0201"
+
+
+@dataclass
+class Project:
+    """A configuration that was read: its best-effort model, its mistakes, and the ways to the plans in it."""
+
+    draft: Draft
+    config: Config
+    modes: dict[str, Mode] = field(default_factory=lambda: dict(MODES))
+    extra_agents: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the configuration's file."""
+        return self.draft.folder
+
+    def finder(self, warn: Callable[[str], None]) -> Finder:
+        """Return what finds the Python that this configuration names."""
+        base = self.draft.folder_of(("runner", "pythonpath"))
+        return Finder([(base / folder).resolve() for folder in self.config.runner.pythonpath], warn)
+
+    def check(self) -> tuple[Node | None, list[Diagnostic]]:
+        """Link every flow without importing user code; return the main plan and all that is wrong, with its place."""
+        linker = Linker(self.config, self._tools(_unresolved))
+        plan = linker.main()
+        linker.check_all()
+        found = [*linker.diagnostics, *self._advice()]
+        wrong = {one.place for one in self.draft.diagnostics}
+        located = [one for one in self.draft.locate(found) if one.place is None or one.place not in wrong]
+        return plan, sorted([*self.draft.diagnostics, *located], key=_order)
+
+    def require(self, *, may_lack_modes: bool) -> None:
+        """Refuse a configuration with mistakes; an unknown mode may still be registered when `may_lack_modes`.
+
+        Raises:
+            ConfigError: with every mistake.
+        """
+        _, found = self.check()
+        errors = [one for one in found if one.severity == "error"]
+        if all(one.code == UNKNOWN_MODE for one in errors) and may_lack_modes:
+            return
+        if errors:
+            raise ConfigError(found)
+
+    def program(self, function: Callable[[str], Combine], handlers: Mapping[str, object]) -> Program:
+        """Link the main flow for running.
+
+        Raises:
+            ConfigError: it has mistakes.
+            MissingHandlerError: agents that it reaches have no handler.
+        """
+        self.require(may_lack_modes=False)
+        linker = Linker(self.config, self._tools(function))
+        plan = linker.main()
+        if plan is None:
+            raise ConfigError(self.draft.locate(linker.diagnostics))
+        self._require_handlers(plan, handlers)
+        overrides: dict[str, Program] = {}
+
+        def override(name: str) -> Program:
+            if name not in overrides:
+                node = self._overriding(name, Linker(self.config, self._tools(function)))
+                self._require_handlers(node, handlers)
+                overrides[name] = Program(node, configs, override)
+            return overrides[name]
+
+        configs = {name: self.config.agents.get(name, AgentConfig()).model_dump() for name in {*self.config.agents, *self.extra_agents}}
+        return Program(plan, configs, override)
+
+    def _overriding(self, name: str, linker: Linker) -> Node:
+        """Link the flow, or the main flow in the mode, that an event asks for."""
+        if name in self.config.flows:
+            node = linker.named(name)
+        elif name in self.modes or name == "collaborate":
+            node = linker.main(mode="collaborative" if name == "collaborate" else name)
+        else:
+            known = [*self.config.flows, *self.modes]
+            raise RoutingError(f"orchestration_override names no flow or mode `{name}`", hint=did_you_mean(name, known))
+        if node is None:
+            told = "; ".join(one.message for one in linker.diagnostics if one.severity == "error")
+            raise RoutingError(f"orchestration_override `{name}` cannot run here: {told}", hint="add the keys this mode needs")
+        return node
+
+    def _require_handlers(self, plan: Node, handlers: Mapping[str, object]) -> None:
+        missing = [name for name in agents_of(plan) if name not in handlers]
+        if missing:
+            first = missing[0]
+            listed = ", ".join(missing)
+            raise MissingHandlerError(
+                f"no handler for {'agent' if len(missing) == 1 else 'agents'} {listed}",
+                hint="register one:\n"
+                f'    @runner.agent("{first}")\n'
+                f"    async def {first.replace('-', '_').replace('.', '_')}(event, state):\n"
+                f'        return {{"{first}": "done"}}\n'
+                f'or set handler = "module:function" in [agents.{first}]',
+            )
+
+    def _tools(self, function: Callable[[str], Combine]) -> Tools:
+        return Tools(self.modes, compile_rule, function, tuple(name for name in self.extra_agents if name not in self.config.agents))
+
+    def _advice(self) -> list[Diagnostic]:
+        if self.config.llm is None:
+            return []
+        text = "no agent uses [llm]: agents are answered by their handlers"
+        return [Diagnostic("AF0190", text, ("llm",), "key", "it is checked, and waits for LLM agents", "warning")]
+
+
+def load(
+    source: Path | str | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Project:
+    """Read a configuration. Mistakes are kept for `Project.check`; only a file that cannot be read at all is refused.
+
+    Raises:
+        ConfigError: nothing could be read.
+    """
+    draft = read(source, overrides=overrides, environ=environ)
+    if draft.config is None:
+        raise ConfigError(draft.diagnostics)
+    return Project(draft, draft.config)
+
+
+def compile_rule(source: str) -> Condition:
+    """Compile a condition; the CEL library is imported here, when the first one is met."""
+    from agentflow.core.rules import Rule
+
+    return Rule(source)
+
+
+@dataclass
+class Adapters:
+    """The parts of one runner that touch the machine."""
+
+    clock: SystemClock
+    log: LazyLog
+    threads: Threads
+    executor: LocalExecutor
+
+
+def adapters(project: Project, seed: int | None) -> Adapters:
+    """Choose the adapters that a configuration asks for."""
+    return Adapters(SystemClock(seed), LazyLog(project), Threads(), LocalExecutor())
+
+
+class LazyLog:
+    """The log, imported and opened when the first line is written."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._log: StructuredLog | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the configuration has a [logging] section: then each record is written too."""
+        return "logging" in self._project.config.given
+
+    def opened(self) -> StructuredLog:
+        """Open the log as the configuration says; without a section only warnings are written."""
+        if self._log is None:
+            from agentflow.logs import StructuredLog
+
+            logging = self._project.config.logging
+            file = None
+            if logging.file is not None:
+                file = self._project.draft.folder_of(("logging", "file")) / logging.file
+            self._log = StructuredLog(logging.level if self.is_wanted else "warning", logging.format, file)
+        return self._log
+
+    def warn(self, event: str, fields: Mapping[str, object], error: BaseException | None = None) -> None:
+        """Write one warning with its fields, and the traceback of `error` where given."""
+        self.opened().warn(event, fields, error)
+
+    def bind(self, fields: Mapping[str, object]) -> object:
+        """Return a logger for a handler, with these fields on each of its lines."""
+        return self.opened().bind(fields)
+
+    def close(self) -> None:
+        """Close the log, if it was opened."""
+        if self._log is not None:
+            self._log.close()
+
+
+def _unresolved(reference: str) -> Combine:
+    """Stand in for a merge function while a configuration is only checked."""
+
+    def refuse(before: object, values: list[Any]) -> object:
+        raise RuntimeError(f"{reference} was never loaded")
+
+    return refuse
+
+
+def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int]:
+    return diagnostic.severity != "error", diagnostic.file or "", diagnostic.line or 0, diagnostic.column or 0

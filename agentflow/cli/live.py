@@ -1,0 +1,185 @@
+"""The live tree: the steps of open runs on a person's terminal, redrawn while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+from rich.tree import Tree
+
+from agentflow.cli.progress import cause, duration, ending, tries
+from agentflow.cli.terminal import safe
+from agentflow.core.plan import Branch, Call, Loop, Node, Par, children
+from agentflow.core.records import (
+    LoopEnded,
+    Record,
+    StepAbandoned,
+    StepCompleted,
+    StepFailed,
+    StepRetried,
+    StepStarted,
+    WorkflowCreated,
+    WorkflowEnded,
+)
+
+MOST_RUNS = 8
+MOST_ROWS = 40  # of one run; of more the last are shown
+REDRAWS_PER_S = 8
+
+
+@dataclass
+class Row:
+    """A line of the tree: what it is called, how it stands, and what is to be told of it."""
+
+    label: str
+    status: str = ""
+    told: str = ""
+
+
+@dataclass
+class Picture:
+    """What is shown of one run: its title, and its rows by position."""
+
+    title: str
+    rows: dict[str, Row] = field(default_factory=dict)
+
+
+class LiveTree:
+    """Draws open runs; a run that has ended is left standing above its result."""
+
+    def __init__(self, plan: Callable[[], Node], console: Console | None = None) -> None:
+        self._plan = plan
+        self._console = console or Console(stderr=True)
+        self._pictures: dict[str, Picture] = {}
+        self._live: Live | None = None
+
+    def begin(self) -> None:
+        """Start to draw; from here on what handlers and logs write goes above the tree."""
+        if self._live is None:
+            self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=REDRAWS_PER_S, transient=True)
+            self._live.start()
+
+    def observe(self, record: Record) -> None:
+        """Take a record into the picture of its run."""
+        fact = record.fact
+        if isinstance(fact, WorkflowCreated):
+            self._pictures[record.run_id] = Picture(f"{record.run_id}  {fact.pattern}  {fact.target}".rstrip())
+            return
+        picture = self._pictures.get(record.run_id)
+        if picture is None:
+            return
+        match fact:
+            case StepStarted():
+                self._place(picture, fact.position)
+                picture.rows[fact.position] = Row(fact.agent, "running")
+            case StepRetried():
+                self._set(picture, fact.position, "retrying", f"attempt {fact.attempt}: {cause(fact)}; again in {duration(fact.wait_s)}")
+            case StepCompleted():
+                self._set(picture, fact.position, "completed", duration(fact.duration_s) + tries(fact.attempts))
+            case StepFailed():
+                self._set(picture, fact.position, "failed", f"{duration(fact.duration_s)}{tries(fact.attempts)}  {cause(fact)}")
+            case StepAbandoned():
+                self._set(picture, fact.position, "failed", "left behind: it does not end although it was cancelled")
+            case LoopEnded():
+                self._set(picture, fact.position, "", f"{fact.reason} after {fact.iterations}")
+            case WorkflowEnded():
+                picture.title += f"  {ending(fact.status, fact.reason)} in {duration(fact.duration_s)}"
+            case _:
+                pass
+
+    def settle(self, run_id: str) -> None:
+        """Print the ended run as it stands, for good, and go on below with those that are still open."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        picture = self._pictures.pop(run_id, None)
+        if picture is not None:
+            self._console.print(_tree(picture))
+        if run_id and self._pictures:
+            self.begin()
+
+    def _place(self, picture: Picture, position: str) -> None:
+        """Add the rows that a step stands under: flows, phases and rounds, as the plan names them."""
+        node: Node | None = self._plan()
+        at = "0"
+        for mark in _marks(position):
+            label = _title(node, at) if node is not None else ""
+            if label:
+                picture.rows.setdefault(at, Row(label))
+            at += mark
+            node = _below(node, mark)
+
+    def _set(self, picture: Picture, position: str, status: str, told: str) -> None:
+        row = picture.rows.setdefault(position, Row(position))
+        row.status, row.told = status or row.status, told
+
+    def _draw(self) -> Group:
+        pictures = list(self._pictures.values())
+        trees = [_tree(picture) for picture in pictures[:MOST_RUNS]]
+        more = len(pictures) - len(trees)
+        return Group(*trees, *([Text(f"and {more} more runs", style="dim")] if more else []))
+
+
+_MARKS = {"completed": ("✓", "green"), "failed": ("✗", "red"), "running": ("…", "yellow"), "retrying": ("↻", "yellow"), "": (" ", "")}
+
+
+def _tree(picture: Picture) -> Tree:
+    root = Tree(Text(safe(picture.title), style="bold"))
+    branches = {"": root}
+    rows = list(picture.rows.items())
+    hidden = max(0, len(rows) - MOST_ROWS)
+    if hidden:
+        root.add(Text(f"{hidden} earlier steps", style="dim"))
+    for position, row in rows[hidden:]:
+        above = next((at for at in sorted(branches, key=len, reverse=True) if at and _is_below(position, at)), "")
+        branches[position] = branches[above].add(_line(row))
+    return root
+
+
+def _line(row: Row) -> Text:
+    mark, colour = _MARKS[row.status]
+    line = Text(f"{mark} ", style=colour) if row.status else Text()
+    line.append(safe(row.label), style="" if row.status else "dim")
+    if row.told:
+        line.append("  " + safe(row.told).replace("\n", " "), style="red" if row.status == "failed" else "dim")
+    return line
+
+
+def _marks(position: str) -> list[str]:
+    """Return the steps from the root to a position: `0.2#3` is `.2`, `#3`."""
+    marks: list[str] = []
+    for char in position[1:]:
+        if char in ".#":
+            marks.append(char)
+        else:
+            marks[-1] += char
+    return marks
+
+
+def _below(node: Node | None, mark: str) -> Node | None:
+    """Return the node one step down, None where the plan has none: the event runs through another flow."""
+    if node is None:
+        return None
+    parts = children(node)
+    index = 0 if mark.startswith("#") else int(mark[1:])
+    return parts[index] if index < len(parts) else None
+
+
+def _title(node: Node, at: str) -> str:
+    """Return what a node that holds steps is called, "" when it needs no row of its own."""
+    if isinstance(node, Call) or at == "0":
+        return ""
+    if node.flow is not None:
+        return f"{node.flow.name} ({node.flow.mode})"
+    if isinstance(node, Branch | Loop):
+        return ""
+    if "#" in at.rpartition(".")[2]:
+        return f"round {at.rpartition('#')[2]}"
+    return "all at once" if isinstance(node, Par) else "one after another"
+
+
+def _is_below(position: str, at: str) -> bool:
+    return position.startswith(at) and position[len(at) : len(at) + 1] in (".", "#")

@@ -1,0 +1,118 @@
+"""Progress on stderr while events run: plain lines, or a live tree for a person at a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from agentflow.cli import terminal
+from agentflow.core.records import (
+    LoopEnded,
+    Record,
+    StepAbandoned,
+    StepCompleted,
+    StepFailed,
+    StepRetried,
+    StepStarted,
+    WorkflowCreated,
+    WorkflowEnded,
+)
+
+if TYPE_CHECKING:
+    from agentflow.core.plan import Node
+
+
+class Progress(Protocol):
+    """What is shown while runs go on."""
+
+    def begin(self) -> None:
+        """Take hold of the terminal, before anything is written to it."""
+
+    def observe(self, record: Record) -> None:
+        """Show a record."""
+
+    def settle(self, run_id: str) -> None:
+        """Leave the terminal free for the result of a run that has ended."""
+
+
+def progress(plan: Callable[[], Node], *, is_quiet: bool) -> Progress:
+    """Return what fits stderr: nothing when quiet, a live tree of the plan's steps on a terminal, else plain lines."""
+    if is_quiet:
+        return Silence()
+    if sys.stderr.isatty():
+        from agentflow.cli.live import LiveTree
+
+        return LiveTree(plan)
+    return Lines()
+
+
+class Silence:
+    """Shows nothing."""
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def observe(self, record: Record) -> None:
+        """Show nothing."""
+
+    def settle(self, run_id: str) -> None:
+        """Do nothing."""
+
+
+class Lines(Silence):
+    """Writes a line for each start, end and retry of a step, and for the ends of loops and runs."""
+
+    def observe(self, record: Record) -> None:
+        """Write the line of a record that has one."""
+        told = line_of(record)
+        if told:
+            terminal.note(terminal.safe(f"{record.run_id}  {told}".replace("\n", " ")))
+
+
+def line_of(record: Record) -> str:
+    """Return a record in words, "" for one that is of no interest while it runs."""
+    match record.fact:
+        case WorkflowCreated(target=target, pattern=pattern):
+            return f"started in mode {pattern}" + (f", target {target}" if target else "")
+        case StepStarted(position=position, agent=agent):
+            return f"{position}  {agent}  started"
+        case StepRetried(position=position, agent=agent) as fact:
+            return f"{position}  {agent}  attempt {fact.attempt} failed, again in {duration(fact.wait_s)}: {cause(fact)}"
+        case StepCompleted(position=position, agent=agent) as fact:
+            return f"{position}  {agent}  completed in {duration(fact.duration_s)}{tries(fact.attempts)}"
+        case StepFailed(position=position, agent=agent) as fact:
+            return f"{position}  {agent}  failed after {duration(fact.duration_s)}{tries(fact.attempts)}: {cause(fact)}"
+        case StepAbandoned(position=position, agent=agent):
+            return f"{position}  {agent}  left behind: it does not end although it was cancelled"
+        case LoopEnded(position=position) as fact:
+            return f"{position}  loop ended after {fact.iterations} round{'s' * (fact.iterations != 1)}: {fact.reason}"
+        case WorkflowEnded(status=status, reason=reason) as fact:
+            return f"{ending(status, reason)} in {duration(fact.duration_s)}"
+        case _:
+            return ""
+
+
+def cause(fact: StepRetried | StepFailed) -> str:
+    """Return why, without the place, which stands before it."""
+    failure = fact.failure
+    return f"{failure.type}: {failure.message}" if failure.message else failure.type
+
+
+def tries(attempts: int) -> str:
+    """Return how many attempts there were, "" for one."""
+    return f" ({attempts} attempts)" if attempts > 1 else ""
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for a person: milliseconds below a second, minutes above one."""
+    if seconds is None:
+        return "0 s"
+    if seconds < 1:
+        return f"{seconds * 1000:.1f} ms"
+    return f"{seconds:.2f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+
+
+def ending(status: str, reason: str) -> str:
+    """Return how a run ended: its status, and the reason where that says more."""
+    return status if reason == status else f"{status} ({reason})"

@@ -1,0 +1,40 @@
+"""Values and tables as text for a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from agentflow.cli.terminal import as_json
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def toml_value(value: object) -> str:
+    """Return a value as TOML writes it on one line."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key if _BARE.fullmatch(str(key)) else as_json(str(key))} = {toml_value(item)}" for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    return as_json(value)
+
+
+def written(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return the agents of a configuration, a paragraph each."""
+    return "\n\n".join("\n".join(_agent(row)) for row in rows) or "no agents"
+
+
+def _agent(row: Mapping[str, object]) -> list[str]:
+    reached = {True: "reached by the main flow", False: "not reached by the main flow", None: "the main flow has mistakes"}
+    state = ", ".join([*([] if row["enabled"] else ["disabled"]), reached[row["reached"]]])  # type: ignore[index]
+    lines = [f"{row['name']}  ({state})"]
+    capabilities = ", ".join(map(str, row["capabilities"]))  # type: ignore[call-overload]
+    told = {
+        "role": row["role"],
+        "description": row["description"],
+        "capabilities": capabilities,
+        "version": row["version"],
+        "handler": row["handler"] or "registered in Python",
+    }
+    return lines + [f"    {title}: {text}" for title, text in told.items() if text]

@@ -1,0 +1,173 @@
+"""Data checked against the models: every mistake told, what is wrong set aside, the rest made a Config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from agentflow.config.diagnostics import Diagnostic
+from agentflow.config.display import KeyPath, dotted, quoted
+from agentflow.config.lookalike import character_name, is_unusual
+from agentflow.config.model import Config, Fault, FlowConfig, validate
+from agentflow.config.repairs import Repairs
+from agentflow.config.shape import shape_at
+from agentflow.config.unknown import Guesses, closest
+from agentflow.config.values import scalar
+
+MOST_ROUNDS = 8
+MOST_DIAGNOSTICS = 500
+NAME_KEY = "[key]"
+
+_TYPE_NAMES = {bool: "a boolean", int: "an integer", float: "a float", str: "a string"}
+_TYPE_NAMES |= {list: "an array", dict: "a table"}
+_WANTED = {"string_type": "a string", "int_type": "an integer", "float_type": "a number", "bool_type": "true or false"}
+_SCALARS = {"an integer", "a number", "true or false"}
+_BOUNDS = {
+    "greater_than": "greater than",
+    "greater_than_equal": "at least",
+    "less_than_equal": "at most",
+}
+
+
+def check(repairs: Repairs, written: Mapping[KeyPath, str]) -> tuple[Config | None, list[Diagnostic]]:
+    """Return the best Config that the data allows, and all that is wrong with its shape.
+
+    The paths of the diagnostics are those of the text. *written* holds the values that had variables in
+    them, as the text has them: a message shows those, since a variable may hold a secret.
+    """
+    found: list[Diagnostic] = []
+    guesses = Guesses()
+    for _ in range(MOST_ROUNDS):
+        outcome = validate(repairs.data)
+        if isinstance(outcome, Config):
+            return outcome, [*found, *_contradictions(outcome, repairs)]
+        dropped = {_array_of(_dropped(fault)) for fault in outcome[MOST_DIAGNOSTICS:]}
+        if dropped:
+            first = repairs.original(outcome[MOST_DIAGNOSTICS].path)
+            found.append(Diagnostic("AF0100", f"{len(outcome) - MOST_DIAGNOSTICS} more mistakes are not listed", first, "key"))
+        # Unknown keys first: one may be a misspelling of a key that is missing.
+        for fault in sorted(outcome[:MOST_DIAGNOSTICS], key=lambda fault: fault.kind != "extra_forbidden"):
+            text = written.get(repairs.original(fault.path)) if isinstance(fault.value, str) else None
+            found.extend(_told(fault if text is None else fault._replace(value=text), repairs, guesses, dropped))
+        repairs.drop(dropped)
+    return None, found
+
+
+def _dropped(fault: Fault) -> KeyPath:
+    """Return what must go for the rest to be valid: for a missing key the table that lacks it."""
+    is_name = fault.path[-1] == NAME_KEY and fault.kind.startswith("string_")
+    return fault.path[:-1] if fault.kind == "missing" or is_name else fault.path
+
+
+def _array_of(path: KeyPath) -> KeyPath:
+    """Return the outermost array that *path* goes through, else *path*: among this many mistakes no single item is saved."""
+    first = next((at for at, part in enumerate(path) if isinstance(part, int)), len(path))
+    return path[:first]
+
+
+def _told(fault: Fault, repairs: Repairs, guesses: Guesses, dropped: set[KeyPath]) -> Iterator[Diagnostic]:
+    """Yield what to say of *fault*, and note what to drop for it."""
+    path = fault.path
+    if fault.kind == "extra_forbidden":
+        is_table = isinstance(fault.value, dict | list)
+        diagnostic, meant = guesses.diagnose(path, repairs.original(path), is_table=is_table)
+        if not (meant and repairs.rename(path, meant)):
+            dropped.add(path)
+        yield diagnostic
+        return
+    if fault.kind == "missing" and repairs.has(path):
+        return
+    if not (fault.kind == "model_type" and repairs.empty(path)):
+        dropped.add(_dropped(fault))
+    if fault.kind == "missing":
+        if not repairs.is_broken(path):
+            yield _missing(repairs.original(path))
+    elif _dropped(fault) != path:
+        yield _bad_name(repairs.original(path[:-1]))
+    else:
+        yield _refused(fault, repairs.original(path))
+
+
+def _missing(path: KeyPath) -> Diagnostic:
+    key, table = path[-1], dotted([part for part in path[:-1] if isinstance(part, str)])
+    return Diagnostic("AF0105", f"missing key {quoted(key)} in [{table}]", path, "key", f"add {key} = ...")
+
+
+def _bad_name(path: KeyPath) -> Diagnostic:
+    name = str(path[-1])
+    strange = next((char for char in name if is_unusual(char)), "")
+    advice = "names are 1 to 64 of: letters A-Z a-z, digits, `_`, `-`, `.`"
+    reason = f" has {character_name(strange)}" if strange else " is not a valid name"
+    return Diagnostic("AF0104", f"{quoted(name)}{reason}", path, "key", advice)
+
+
+def _refused(fault: Fault, path: KeyPath) -> Diagnostic:
+    """Return the diagnostic for a value of the wrong type, or out of bounds."""
+    shape = shape_at(fault.path)
+    name = quoted(path[-1] if isinstance(path[-1], str) else dotted(path))
+    if fault.kind.startswith("AF"):
+        return _custom(fault, path, name)
+    if fault.kind == "literal_error" and isinstance(fault.value, str):
+        return _not_one_of(fault, path, name)
+    if fault.kind in _BOUNDS:
+        message = f"{name} must be {_BOUNDS[fault.kind]} {_number(fault.bound)}, not {_number(fault.value)}"
+        return Diagnostic("AF0104", message, path)
+    if fault.kind == "finite_number":
+        return Diagnostic("AF0104", f"{name} must be a finite number", path)
+    if fault.kind == "float_type" and type(fault.value) is int:
+        return Diagnostic("AF0104", f"{name} is too large", path)
+    wanted = _WANTED.get(fault.kind) or (shape.noun if shape else "another type")
+    message = f"{name} must be {wanted}, not {_type_name(fault.value)}"
+    return Diagnostic("AF0103", message, path, help=_conversion(fault.value, wanted))
+
+
+def _custom(fault: Fault, path: KeyPath, name: str) -> Diagnostic:
+    if fault.kind == "AF0117":
+        advice = 'keep it out of the file: { env = "NAME_OF_VARIABLE" } or { file = "path" }'
+        return Diagnostic(fault.kind, f"{name} {fault.message}", path, help=advice)
+    if fault.bound is None:
+        return Diagnostic(fault.kind, f"{name} {fault.message}", path)
+    message = f"{name} = {quoted(fault.value)} {fault.message}"
+    return Diagnostic(fault.kind, message, path, help=f"the only value is {quoted(fault.bound)}")
+
+
+def _not_one_of(fault: Fault, path: KeyPath, name: str) -> Diagnostic:
+    allowed = [word.strip("' ") for word in str(fault.bound).replace(" or ", ", ").split(",")]
+    meant = closest(str(fault.value), allowed)
+    advice = f"did you mean {quoted(meant)}?" if meant else ""
+    message = f"{name} must be one of {', '.join(allowed)}, not {quoted(fault.value)}"
+    return Diagnostic("AF0104", message, path, help=advice)
+
+
+def _number(value: object) -> str:
+    return quoted(value).strip("`") if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else ""
+
+
+def _type_name(value: object) -> str:
+    return _TYPE_NAMES.get(type(value), "a date or time")
+
+
+def _conversion(value: object, wanted: str) -> str:
+    """Return how the value is written as the type that is wanted, where that is plain."""
+    if isinstance(value, str) and wanted in _SCALARS and scalar(value) != value:
+        return f"write {value} without quotes"
+    if isinstance(value, str) and wanted.startswith("an array"):
+        items = ", ".join(f'"{item.strip()}"' for item in value.split(","))
+        return f"write [{items}]"
+    if isinstance(value, bool | int | float) and wanted == "a string":
+        return "put it in quotes"
+    if isinstance(value, list) and wanted == "a table":
+        return "write [table], not [[table]]"
+    return ""
+
+
+def _contradictions(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield where a flow says its number of retries twice, and differently."""
+    flows: dict[KeyPath, FlowConfig] = {("orchestration",): config.orchestration}
+    flows |= {("flows", name): flow for name, flow in config.flows.items()}
+    for path, flow in flows.items():
+        retries = flow.retry.max_retries if flow.retry else None
+        if retries is None or "retry_attempts" not in flow.given or retries == flow.retry_attempts:
+            continue
+        message = f"`max_retries` is {retries}, but `retry_attempts` is {flow.retry_attempts}"
+        where = repairs.original((*path, "retry", "max_retries"))
+        yield Diagnostic("AF0116", message, where, help="give one of them, or the same number")

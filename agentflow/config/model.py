@@ -1,0 +1,269 @@
+"""The models of the configuration: which sections and keys there are, their types, bounds and defaults.
+
+This is the one module that imports pydantic, and the one source of the JSON Schema, of the reference
+page and of the "did you mean" of the loader. Durations are seconds, as integers or floats.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+LARGEST = 2**63 - 1
+WORD, TABLE = "<word>", "<table>"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Retries = Annotated[int, Field(ge=0, le=100)]
+
+
+def _only(word: str, *, later: tuple[str, ...]) -> AfterValidator:
+    """Accept *word* alone; a value that starts with one of *later* is known, and refused as such."""
+
+    def check(value: str) -> str:
+        if value == word:
+            return value
+        if value.startswith(later):
+            raise PydanticCustomError("AF0106", "is not supported yet", {"only": word})
+        raise PydanticCustomError("AF0104", "is not known", {"only": word})
+
+    return AfterValidator(check)
+
+
+def _reference(value: object) -> object:
+    if isinstance(value, dict):
+        return value
+    raise PydanticCustomError("AF0117", "is a secret in plain text")
+
+
+def _mode(value: object) -> object:
+    return "collaborative" if value == "collaborate" else value
+
+
+def _merge_form(value: object) -> str:
+    return TABLE if isinstance(value, dict) else WORD
+
+
+Merge = Annotated[
+    Annotated[Literal["ordered", "strict"], Tag(WORD)] | Annotated[dict[str, str], Tag(TABLE)],
+    Discriminator(_merge_form),
+]
+
+
+class Section(BaseModel):
+    """What all tables share: unknown keys are refused, types are strict, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Return the keys that a file, the environment or the command line sets."""
+        return frozenset(self.model_fields_set)
+
+
+class AgentFlowSection(Section):
+    """What the project is, and where its Python code is found."""
+
+    name: str = Field(default="", description="The project's name. Default: the name of the file's folder.")
+    version: str = Field(default="", description="The project's version, free text.")
+    description: str = Field(default="", description="What the project does, free text.")
+    entrypoint: str | None = Field(
+        default=None,
+        description="`module:function`, called with the runner to register handlers; the module stands beside the file or is installed.",
+    )
+
+
+class RetryConfig(Section):
+    """How often, and how long apart, a failed step is tried again."""
+
+    max_retries: Retries | None = Field(
+        default=None, description="Retries beyond the first try, 0 to 100. Default: the flow's `retry_attempts`."
+    )
+    initial_delay_seconds: Seconds = Field(default=1.0, description="The wait before the first retry, in seconds.")
+    max_delay_seconds: Seconds = Field(default=30.0, description="The longest wait between two tries, in seconds.")
+    backoff_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        default=2.0, description="What the wait is multiplied with after each retry, at least 1."
+    )
+    jitter: bool = Field(default=True, description="Vary each wait at random, so that retries spread out.")
+    retryable_errors: list[str] | None = Field(
+        default=None,
+        description="Class names or codes of the errors that are retried. Default: all but bad input.",
+    )
+
+
+class SwitchRule(Section):
+    """A condition, and the flow that handles an event for which it is true."""
+
+    when: str = Field(description="A CEL condition over `event`; the first rule that is true wins.")
+    use: str = Field(description="The name of the flow that then handles the event.")
+
+
+class FlowConfig(Section):
+    """A flow: its mode, the agents it calls, and its bounds."""
+
+    mode: Annotated[str, BeforeValidator(_mode)] = Field(
+        default="route", description="How the agents work together; `collaborate` is read as `collaborative`."
+    )
+    timeout_seconds: Seconds | None = Field(default=None, description="The longest time for one event, in seconds. Default: no limit.")
+    max_iterations: Count = Field(default=5, description="loop: the most rounds, at least 1.")
+    max_concurrency: Count = Field(default=10, description="How many agents of this flow run at once in one run.")
+    failure_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.5, description="collaborative: the flow fails when more than this share (0 to 1) failed."
+    )
+    retry_attempts: Retries = Field(
+        default=0, description="Retries beyond the first try, 0 to 100, for agents without a policy of their own."
+    )
+    max_hops: Count = Field(default=32, description="route: the most hand-offs for one event.")
+    merge: Merge = Field(
+        default="ordered",
+        description="How patches of parallel agents meet: `ordered`, `strict`, or a policy for each key.",
+    )
+    on_error: Annotated[str, _only("stop", later=("continue", "route:"))] = Field(
+        default="stop", description="What a failed step does to the flow: `stop` ends it.", json_schema_extra={"const": "stop"}
+    )
+    on_busy: Annotated[str, _only("queue", later=("reject", "interrupt", "parallel"))] = Field(
+        default="queue",
+        description="What a second event of a busy session does: `queue` waits its turn.",
+        json_schema_extra={"const": "queue"},
+    )
+    collaborative_agents: list[str] | None = Field(
+        default=None, description="collaborative, mixed: who works in parallel. Default: all enabled agents."
+    )
+    sequential_agents: list[str] | None = Field(
+        default=None, description="sequential, mixed: who works one after the other, in this order."
+    )
+    loop_agent: str | None = Field(default=None, description="loop: the agent or flow that is repeated.")
+    until: str | None = Field(default=None, description="loop: a CEL condition over `state` that ends the loop.")
+    default_agent: str | None = Field(default=None, description="route: the agent that a route flow starts at when it is used as an agent.")
+    retry: RetryConfig | None = Field(default=None, description="The retry policy of the flow's agents.")
+    switch: list[SwitchRule] = Field(default=[], description="Rules that hand an event to another flow.")
+    options: dict[str, Any] | None = Field(
+        default=None, description="Free settings for a mode registered in Python; refused for built-in modes."
+    )
+
+
+class AgentConfig(Section):
+    """An agent: the function that answers, what it is for, and its own bounds."""
+
+    handler: str | None = Field(default=None, description="`module:function`. Default: the function registered in Python.")
+    role: str = Field(default="", description="What the agent is in the project, free text.")
+    description: str = Field(default="", description="What the agent does, free text.")
+    system_prompt: str = Field(default="", description="The agent's instruction, given to the handler.")
+    capabilities: list[str] = Field(default=[], description="What the agent can do, free words.")
+    version: str = Field(default="", description="The agent's version: recorded and shown, never compared.")
+    enabled: bool = Field(default=True, description="A disabled agent may not be reached by the chosen flow.")
+    timeout_seconds: Seconds | None = Field(default=None, description="The longest time for one step, in seconds. Default: 300.")
+    retry: RetryConfig | None = Field(default=None, description="The agent's own retry policy.")
+
+
+class LoggingConfig(Section):
+    """What is logged, how, and where to."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        default="info", description="The least severe level that is logged."
+    )
+    format: Literal["console", "json"] = Field(default="console", description="`console` for people, `json` for one object a line.")
+    file: str | None = Field(default=None, description="The log file, relative to the file that says it. Default: standard error.")
+
+
+class SecretReference(Section):
+    """Where a secret is kept; the secret itself never stands in the file. Exactly one key is given."""
+
+    env: str | None = Field(default=None, description="The environment variable that holds the secret.")
+    file: str | None = Field(default=None, description="The file that holds the secret.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SecretReference:
+        if (self.env is None) == (self.file is None):
+            raise PydanticCustomError("AF0104", "must have exactly one of `env` and `file`")
+        return self
+
+
+class LlmConfig(Section):
+    """The language model for agents without a handler."""
+
+    provider: Literal["ollama", "openai", "anthropic", "azure", "openai_compatible", "scripted"] = Field(
+        description="Who serves the model."
+    )
+    model: str = Field(description="The model's name at the provider.")
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = Field(
+        default=None, description="How freely the model answers, 0 to 2. Default: the provider's."
+    )
+    max_tokens: Count | None = Field(default=None, description="The most tokens in one answer. Default: the provider's.")
+    timeout_seconds: Seconds | None = Field(default=None, description="The longest time for one request, in seconds. Default: the step's.")
+    base_url: str | None = Field(default=None, description="The service's address. Default: the provider's.")
+    api_key: Annotated[SecretReference, BeforeValidator(_reference)] | None = Field(
+        default=None, description='Where the key is kept: `{ env = "NAME" }` or `{ file = "path" }`.'
+    )
+
+
+class RunnerConfig(Section):
+    """The bounds of one runner, whatever its flows."""
+
+    queue_size: Count = Field(default=1000, description="The most events that wait; beyond it `emit` waits.")
+    queue_wait_seconds: Seconds = Field(default=1.0, description="How long `emit` waits for a place in a full queue, in seconds.")
+    max_running: Count = Field(default=10_000, description="The most runs that are open at once.")
+    cancel_grace_seconds: Seconds = Field(default=10.0, description="How long a cancelled handler has to end, in seconds.")
+    drain_timeout_seconds: Seconds = Field(default=30.0, description="How long `stop` waits for open runs, in seconds.")
+    pythonpath: list[str] = Field(default=[], description="Folders to import handlers from, relative to the file that says them.")
+
+
+class Config(Section):
+    """One agentflow file, with all defaults filled in."""
+
+    agent_flow: AgentFlowSection = Field(default_factory=AgentFlowSection, description="The project.")
+    orchestration: FlowConfig = Field(default_factory=FlowConfig, description="The main flow.")
+    flows: dict[Name, FlowConfig] = Field(default={}, description="Named flows: a flow's name stands wherever an agent's may.")
+    agents: dict[Name, AgentConfig] = Field(default={}, description="The agents, in the order of the file.")
+    logging: LoggingConfig = Field(default_factory=LoggingConfig, description="The log.")
+    llm: LlmConfig | None = Field(default=None, description="The language model.")
+    runner: RunnerConfig = Field(default_factory=RunnerConfig, description="The runner.")
+
+
+class Fault(NamedTuple):
+    """One thing that the models refuse: pydantic's kind of it, where, the value, and the bound it breaks."""
+
+    kind: str
+    path: tuple[str | int, ...]
+    message: str
+    value: object
+    bound: object = None
+
+
+def validate(data: dict[str, Any]) -> Config | list[Fault]:
+    """Return *data* as a configuration, or all that is wrong with its shape."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        return [_fault(details) for details in error.errors(include_url=False)]
+
+
+def _fault(details: ErrorDetails) -> Fault:
+    path = details["loc"]
+    if WORD in path or TABLE in path:
+        path = tuple(part for part in path if part not in {WORD, TABLE})
+    bounds = list(details.get("ctx", {}).values())
+    return Fault(details["type"], path, details["msg"], details["input"], bounds[0] if bounds else None)
+
+
+def named(config: Config, name: str) -> Config:
+    """Return *config* with *name* as the project's name where none was given."""
+    project = config.agent_flow
+    if "name" in project.given:
+        return config
+    renamed = AgentFlowSection.model_construct(_fields_set=set(project.given), **{**dict(project), "name": name})
+    return Config.model_construct(_fields_set=set(config.given), **{**dict(config), "agent_flow": renamed})

@@ -1,0 +1,105 @@
+"""What may stand at each place of a configuration, read off the models."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from agentflow.config.display import KeyPath
+from agentflow.config.model import Config, Section
+
+Kind = Literal["table", "names", "list", "text", "integer", "number", "boolean", "open"]
+
+_PLAIN: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean"}
+NOUNS: dict[Kind, str] = {
+    "table": "a table",
+    "names": "a table of tables",
+    "list": "an array",
+    "text": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "open": "a string or a table",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What may stand at one place: a table with known keys, tables by name, a list, or a plain value."""
+
+    kind: Kind
+    keys: Mapping[str, Shape] = field(default_factory=dict)
+    item: Shape | None = None
+
+    def at(self, part: str | int) -> Shape | None:
+        """Return the shape of one key or item, or None where there may be none."""
+        if self.kind == "table":
+            return self.keys.get(part) if isinstance(part, str) else None
+        return self.item
+
+    @property
+    def noun(self) -> str:
+        """Return what stands here, in the words of a message."""
+        if self.kind == "list" and self.item is not None:
+            return "an array of tables" if self.item.kind == "table" else "an array of strings"
+        return NOUNS[self.kind]
+
+
+@cache
+def root() -> Shape:
+    """Return the shape of a whole configuration."""
+    return _of(Config)
+
+
+def shape_at(path: KeyPath) -> Shape | None:
+    """Return the shape at *path*, or None where nothing may stand."""
+    shape: Shape | None = root()
+    for part in path:
+        if shape is None:
+            return None
+        shape = shape.at(part)
+    return shape
+
+
+def sections_with(key: str) -> list[str]:
+    """Return the sections that have *key*, as their headers name them, the most usual first."""
+    return [header for header, shape in _tables().items() if key in shape.keys]
+
+
+@cache
+def _tables() -> dict[str, Shape]:
+    found: dict[str, Shape] = {}
+    for name in ("orchestration", "agents", "agent_flow", "llm", "logging", "runner"):
+        shape = root().keys[name]
+        if shape.kind == "names" and shape.item is not None:
+            found[f"{name}.<name>"] = shape.item
+        else:
+            found[name] = shape
+    flow = root().keys["orchestration"]
+    for name, shape in flow.keys.items():
+        if shape.kind == "table":
+            found[f"orchestration.{name}"] = shape
+    return found
+
+
+def _of(annotation: Any) -> Shape:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _of(arguments[0])
+    if origin in {Union, types.UnionType}:
+        choices = [argument for argument in arguments if argument is not type(None)]
+        return _of(choices[0]) if len(choices) == 1 else Shape("open")
+    if origin is Literal:
+        return Shape("text")
+    if origin is list:
+        return Shape("list", item=_of(arguments[0]))
+    if origin is dict:
+        item = _of(arguments[1]) if arguments[1] is not Any else Shape("open")
+        return Shape("names", item=item) if item.kind == "table" else Shape("open")
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        fields = annotation.model_fields
+        return Shape("table", keys={name: _of(info.annotation) for name, info in fields.items()})
+    return Shape(_PLAIN[annotation])

@@ -1,0 +1,62 @@
+"""Facts: what conditions may ask about a run, and what its agents have set so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentflow.core.event import Event
+from agentflow.core.plan import Par
+from agentflow.core.state import MISSING, Scope
+from agentflow.core.values import Json
+
+if TYPE_CHECKING:
+    from agentflow.core.walk import Walk
+
+
+class RunFacts:
+    """What conditions may ask about, as it stands in one scope of a walk: a parallel branch sees nothing of its siblings."""
+
+    __slots__ = ("_event", "_scope")
+
+    def __init__(self, event: Event, scope: Scope) -> None:
+        self._event = event
+        self._scope = scope
+
+    def fact(self, root: str, path: tuple[str, ...]) -> object:
+        """Return the value at a path below `state`, `meta`, `event` or `outputs`, or MISSING."""
+        value, rest = self._top(root, path)
+        for part in rest:
+            if not isinstance(value, dict) or part not in value:
+                return MISSING
+            value = value[part]
+        return value
+
+    def _top(self, root: str, path: tuple[str, ...]) -> tuple[object, tuple[str, ...]]:
+        scope = self._scope
+        if root == "state":
+            if path:
+                return scope.lookup(path[0]), path[1:]
+            return {key: scope.lookup(key) for key in scope.keys()}, ()  # noqa: SIM118 - a scope is no dict
+        if root == "meta":
+            return {key: scope.lookup_meta(key) for key in scope.meta_keys()}, path
+        if root == "outputs":
+            outputs = scope.visible_outputs()
+            if path:
+                return outputs[path[0]].values() if path[0] in outputs else MISSING, path[1:]
+            return {name: patch.values() for name, patch in outputs.items()}, ()
+        return self._event.fields(path[0] if path else None), path
+
+
+def outputs_of(walk: Walk, order: tuple[str, ...]) -> dict[str, dict[str, Json]]:
+    """Return what each agent and nested flow set last, in the plan's declared order; also while the walk goes on."""
+    patches = dict(walk.outputs)
+    open_frames = [] if walk.root is None else [walk.root]
+    while open_frames:
+        frame = open_frames.pop()
+        if frame.parent is not None and type(frame.parent.node) is Par:
+            patches.update(frame.outer.outputs or {})
+        if frame.scope is not frame.outer:
+            patches.update(frame.scope.outputs or {})
+        open_frames.extend(reversed(frame.open_children))
+    found = {name: patch.values() for name, patch in patches.items()}
+    return {name: found[name] for name in dict.fromkeys((*order, *found)) if name in found}

@@ -1,0 +1,93 @@
+"""Failure: what went wrong in a step, kept as plain text so that it can be shown, recorded and sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from agentflow.core.row import Row
+from agentflow.core.values import Json
+from agentflow.errors import AgentflowError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(Row):
+    """Why a step, and with it perhaps the run, failed.
+
+    Attributes:
+        stage: the member of the main flow in which it happened ("" for the run as a whole).
+        agent: the agent that failed ("" where none did).
+        position: the step's position in the plan ("" for the run as a whole).
+        type: the exception's class name.
+        code: the exception's `code` where it has one, else its class name.
+        message: the exception's text.
+        attempts: how often the agent was tried.
+        kinds: the names of the exception's class and its bases, for retry policies.
+        exception: the exception itself while in the process that raised it.
+    """
+
+    message: str
+    type: str = "AgentflowError"
+    code: str = ""
+    agent: str = ""
+    position: str = ""
+    stage: str = ""
+    attempts: int = 1
+    kinds: tuple[str, ...] = ()
+    exception: BaseException | None = None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the failure as JSON."""
+        return {
+            "stage": self.stage,
+            "agent": self.agent,
+            "position": self.position,
+            "type": self.type,
+            "code": self.code,
+            "message": self.message,
+            "attempts": self.attempts,
+        }
+
+    def at(self, *, agent: str, position: str, stage: str) -> Failure:
+        """Return the failure with its place filled in where it has none yet."""
+        return replace(self, agent=self.agent or agent, position=self.position or position, stage=self.stage or stage)
+
+    def __str__(self) -> str:
+        place = f"{self.agent} at {self.position}: " if self.agent else ""
+        return f"{place}{self.type}: {self.message}" if self.message else f"{place}{self.type}"
+
+
+def failure_of(error: BaseException, *, attempts: int = 1) -> Failure:
+    """Describe an exception. Never raises, whatever the exception's own methods do."""
+    kind = type(error)
+    code = _code(error)
+    return Failure(
+        message=_text(error),
+        type=kind.__name__,
+        code=code if type(code) is str and code else kind.__name__,
+        attempts=attempts,
+        kinds=tuple(base.__name__ for base in kind.__mro__ if base is not object),
+        exception=error,
+    )
+
+
+def _code(error: BaseException) -> object:
+    try:
+        return error.code if isinstance(error, AgentflowError) else getattr(type(error), "code", None)
+    except Exception:  # noqa: BLE001 - a class may answer with anything when asked for an attribute
+        return None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+        return text if _has_utf8_form(text) else ascii(text)
+    except BaseException as second:  # noqa: BLE001 - a handler's exception may do anything when printed
+        return f"<{type(error).__name__} whose text raises {type(second).__name__}>"
+
+
+def _has_utf8_form(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

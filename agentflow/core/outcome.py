@@ -1,0 +1,60 @@
+"""Answer: what a call came to. Outcome: what a walk came to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from agentflow.core.failure import Failure
+from agentflow.core.merge import Conflict
+from agentflow.core.plan import Position
+from agentflow.core.state import Patch
+from agentflow.errors import HopLimitError, JoinError
+
+_REASONS = {HopLimitError.code: "hop_limit", JoinError.code: "threshold", "timeout": "timeout"}
+_NUMBERS = re.compile(r"\d+")
+
+
+class Answer:
+    """What a call came to: a patch or a failure, and the route it names, if any."""
+
+    __slots__ = ("failure", "patch", "route")
+
+    def __init__(self, patch: Patch | None = None, failure: Failure | None = None, route: str | None = None) -> None:
+        self.patch = patch
+        self.failure = failure
+        self.route = route
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a walk stands or ended.
+
+    `reason` is completed, partial, condition_met, max_iterations, hop_limit, threshold, timeout or error.
+    `errors` has the failure of each agent or flow that failed for good, `conflicts` the keys on which branches collided.
+    """
+
+    reason: str = "completed"
+    failure: Failure | None = None
+    is_partial: bool = False
+    errors: dict[str, Failure] = field(default_factory=dict)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+    def tell(self, name: str, failure: Failure) -> None:
+        """Keep the failure of an agent or flow: of several the one that stands last in the plan, whichever came last."""
+        if name not in self.errors or _rank(self.errors[name].position) <= _rank(failure.position):
+            self.errors[name] = failure
+
+    def close(self) -> None:
+        """Say why the walk ended, and put all in the plan's order, in which order soever its calls were completed."""
+        if self.failure is not None:
+            self.reason = _REASONS.get(self.failure.code, "error")
+        elif self.is_partial and self.reason == "completed":
+            self.reason = "partial"
+        if len(self.errors) > 1:
+            self.errors = dict(sorted(self.errors.items(), key=lambda item: (_rank(item[1].position), item[0])))
+        self.conflicts.sort(key=lambda conflict: _rank(conflict.position))
+
+
+def _rank(position: Position) -> list[int]:
+    return [int(number) for number in _NUMBERS.findall(position)]

@@ -1,0 +1,217 @@
+"""Plan: a tree of steps as data, and Position: the address of a step in it.
+
+A plan is built once, when a configuration is loaded, and never changed. Retry and timeout are fields of `Call`, not
+nodes. An eighth kind of node needs a decision record.
+
+A position names a step: `0` is the root, `.1` its second child, `#3` the third round of a loop; so `0.2#3` is the third
+round of the loop that is the root's third child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, assert_never, final
+
+from agentflow.core.merge import Merge
+from agentflow.core.values import Json
+from agentflow.errors import RuleError
+
+Position: TypeAlias = str
+ORDERED = Merge()
+
+
+class Facts(Protocol):
+    """What a condition may ask about: the event, the state, metadata and outputs of the run so far."""
+
+    def fact(self, root: str, path: tuple[str, ...]) -> object:
+        """Return the value at a path below `state`, `meta`, `event` or `outputs`, or MISSING."""
+
+
+class Condition(Protocol):
+    """A compiled, total and side-effect free question about a run."""
+
+    @property
+    def source(self) -> str:
+        """The expression as its author wrote it."""
+
+    def holds(self, facts: Facts) -> bool:
+        """Answer the question.
+
+        Raises:
+            RuleError: a name it needs is unknown, or the answer is no boolean.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A condition as its author wrote it, in a plan that is not linked yet."""
+
+    source: str
+
+    def holds(self, facts: Facts) -> bool:
+        """Refuse to answer.
+
+        Raises:
+            RuleError: always; linking puts a compiled condition in its place.
+        """
+        raise RuleError(f"`{self.source}` was never compiled", hint="link the plan first")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and after which waits a failed attempt is made again.
+
+    Attempt n (from 1) that fails is followed by a wait of `initial_delay_s * factor ** (n - 1)`, at most `max_delay_s`,
+    ±10 % when `jitter`. `retryable` holds class names or error codes; None stands for everything but bad input.
+    """
+
+    max_retries: int = 0
+    initial_delay_s: float = 1.0
+    max_delay_s: float = 30.0
+    factor: float = 2.0
+    jitter: bool = True
+    retryable: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a node that is a whole flow knows of it: its name, mode and time limit (None: none)."""
+
+    name: str
+    mode: str
+    timeout_s: float | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Run one agent. `timeout_s` bounds each attempt."""
+
+    agent: str
+    timeout_s: float = 300.0
+    retry: Retry = Retry()
+
+
+@dataclass(frozen=True, slots=True)
+class Seq:
+    """Run steps one after another on one state; a failure stops it and keeps the state so far."""
+
+    steps: tuple[Node, ...]
+    flow: Flow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Par:
+    """Run branches side by side, at most `concurrency` at once, each on its own view; merge patches in declared order.
+
+    The join waits for every branch and fails when failed / total > `failure_threshold`, and always when none succeeded.
+    """
+
+    branches: tuple[Node, ...]
+    concurrency: int = 10
+    failure_threshold: float = 0.5
+    merge: Merge = ORDERED
+    flow: Flow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Run the body at least once and at most `bound` times.
+
+    A counting loop keeps `iteration` in the state and ends when `until` holds or the body sets `loop_complete` or
+    `loop_completed` to true. A hand-off loop (`is_handoff`) goes on while the body's step names a route; its body is a
+    `Branch` by route.
+    """
+
+    body: Node
+    bound: int
+    until: Condition | Unread | None = None
+    is_handoff: bool = False
+    flow: Flow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Take one of several ways: the first whose condition holds, or the one that a route names.
+
+    `conditions[i]` belongs to `cases[i]`; when there is one case more, the last is the else. `routes` maps a name to the
+    index of its case; `default` is taken when a route loop starts with no target.
+    """
+
+    cases: tuple[Node, ...]
+    conditions: tuple[Condition, ...] = ()
+    routes: Mapping[str, int] | None = None
+    default: str | None = None
+    flow: Flow | None = None
+
+
+Node: TypeAlias = Call | Seq | Par | Loop | Branch
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """Return the nodes directly below a node, in declared order."""
+    match node:
+        case Call():
+            return ()
+        case Seq():
+            return node.steps
+        case Par():
+            return node.branches
+        case Loop():
+            return (node.body,)
+        case Branch():
+            return node.cases
+        case _:
+            assert_never(node)
+
+
+def walk_nodes(node: Node) -> Iterator[Node]:
+    """Yield a node and all below it, depth first, in declared order; a flow that stands in several places only once.
+
+    Flows that name each other many times make a tree that is exponentially larger than its parts.
+    """
+    stack, seen = [node], set[int]()
+    while stack:
+        current = stack.pop()
+        if id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            stack.extend(reversed(children(current)))
+
+
+def agents_of(node: Node) -> tuple[str, ...]:
+    """Return the names of the agents a plan can call, each once, in declared order."""
+    return tuple(dict.fromkeys(found.agent for found in walk_nodes(node) if isinstance(found, Call)))
+
+
+def name_of(node: Node) -> str:
+    """Return the name a node goes by: its agent's or its flow's, else the kind of node in lower case."""
+    if isinstance(node, Call):
+        return node.agent
+    return node.flow.name if node.flow is not None else type(node).__name__.lower()
+
+
+def to_dict(node: Node) -> dict[str, Json]:
+    """Return the tree as JSON, for `agentflow plan --json`."""
+    row: dict[str, Json] = {"kind": type(node).__name__.lower()}
+    match node:
+        case Call():
+            row |= {"agent": node.agent, "timeout_seconds": node.timeout_s, "max_retries": node.retry.max_retries}
+            return row
+        case Par():
+            row |= {"max_concurrency": node.concurrency, "failure_threshold": node.failure_threshold, "merge": node.merge.default}
+            row |= {"merge_keys": dict(node.merge.keys)} if node.merge.keys else {}
+        case Loop():
+            row |= {"bound": node.bound, "until": node.until.source if node.until else None, "hands_on": node.is_handoff}
+        case Branch():
+            row |= {"when": [condition.source for condition in node.conditions]}
+            row |= {"routes": dict(node.routes), "default": node.default} if node.routes is not None else {}
+        case Seq():
+            pass
+        case _:
+            assert_never(node)
+    if node.flow is not None:
+        row |= {"flow": node.flow.name, "mode": node.flow.mode, "flow_timeout_seconds": node.flow.timeout_s}
+    row["steps"] = [to_dict(child) for child in children(node)]
+    return row

@@ -1,0 +1,400 @@
+"""Walk: the one interpreter of plans. A state machine without I/O: tell it what a call answered, learn what is ready.
+
+`start()` and `complete()` return the calls that became ready, as frames: a frame stands for its call until it is completed.
+`outcome` says how the walk ended. Each completion costs O(depth) of the plan, never O(plan). Nothing here knows of
+asyncio, clocks or handlers: a run is resumed by feeding the recorded answers to a fresh Walk.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from agentflow.core.event import Event
+from agentflow.core.facts import RunFacts
+from agentflow.core.facts import outputs_of as outputs_of
+from agentflow.core.failure import Failure, failure_of
+from agentflow.core.frame import DONE, FAILED, OPEN, Frame
+from agentflow.core.join import join_error, settle_branches
+from agentflow.core.outcome import Answer as Answer
+from agentflow.core.outcome import Outcome as Outcome
+from agentflow.core.plan import Branch, Call, Loop, Node, Par, Seq, name_of
+from agentflow.core.records import BranchTaken, LoopEnded, Note, RouteIgnored
+from agentflow.core.state import REMOVED, Patch, Scope
+from agentflow.errors import HopLimitError, RoutingError, RuleError, did_you_mean
+
+LOOP_KEYS = ("iteration", "loop_complete", "loop_completed")
+
+
+class Walk:
+    """The state machine of one run.
+
+    Args:
+        plan: what to walk.
+        event: the accepted event; conditions and route flows read it.
+        scope: the first state.
+        is_noting: keep `notes` of choices, for records and observers.
+    """
+
+    __slots__ = ("_outcome", "event", "is_done", "is_noting", "notes", "outputs", "plan", "root", "scope")
+
+    def __init__(self, plan: Node, event: Event, scope: Scope, *, is_noting: bool = False) -> None:
+        self.plan = plan
+        self.event = event
+        self.scope = scope
+        self.outputs: dict[str, Patch] = {}
+        scope.outputs = self.outputs
+        self.is_noting = is_noting
+        self.notes: list[Note] = []
+        self.is_done = False
+        self._outcome: Outcome | None = None
+        self.root: Frame | None = None
+
+    def start(self) -> list[Frame]:
+        """Enter the plan and return the calls that are ready."""
+        ready: list[Frame] = []
+        self.root = self._enter(self.plan, None, 0, self.scope, ready)
+        return ready
+
+    def complete(self, frame: Frame, answer: Answer) -> list[Frame]:
+        """Settle a call's answer and return the calls that became ready."""
+        patch, failure = answer.patch, answer.failure
+        if patch is not None:
+            scope = frame.scope
+            scope.apply(patch)
+            if scope.outputs is None:
+                scope.outputs = {frame.node.agent: patch}  # type: ignore[union-attr]
+            else:
+                scope.outputs[frame.node.agent] = patch  # type: ignore[union-attr]
+        if failure is None:
+            if answer.route:
+                failure = self._hand_on(frame, answer.route)
+            elif self._steps_on(frame):
+                return [frame]
+        ready: list[Frame] = []
+        if failure is not None:
+            failure = failure.at(agent=name_of(frame.node), position=frame.position, stage=frame.stage)
+            self.outcome.tell(failure.agent, failure)
+        self._leave(frame, failure, ready)
+        return ready
+
+    def cut(self, frame: Frame | None, failure: Failure) -> list[Frame]:
+        """End a frame (None: the whole walk) from outside: keep what is settled below it, fail it, return what became ready.
+
+        The caller sees to it that no call below the frame is completed afterwards.
+        """
+        ready: list[Frame] = []
+        frame = frame or self.root
+        if frame is None:
+            self._end(failure)
+            return ready
+        if type(frame.node) is not Call:
+            self._salvage(frame)
+        self._leave(frame, failure, ready)
+        return ready
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the walk stands; made on first use, since most runs need nothing but the default."""
+        if self._outcome is None:
+            self._outcome = Outcome()
+        return self._outcome
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing happened that an outcome would tell of: no failure, conflict or reason of its own."""
+        return self._outcome is None
+
+    # --- entering ---
+
+    def _enter(self, node: Node, parent: Frame | None, index: int, scope: Scope, ready: list[Frame]) -> Frame:
+        frame = Frame(node, parent, index, scope)
+        if parent is not None and type(parent.node) is Par:
+            parent.frames[index] = frame
+        if type(node) is Call:
+            ready.append(frame)
+            return frame
+        frame.round = 0
+        frame.child = None
+        if parent is not None and node.flow is not None:
+            frame.scope = Scope({}, None, scope)
+        match node:
+            case Seq():
+                self._descend(frame, node.steps[0], ready)
+            case Loop():
+                self._begin_loop(frame, node, ready)
+            case Par():
+                self._begin_par(frame, node, ready)
+            case Branch():
+                self._choose(frame, node, ready)
+            case _:
+                assert_never(node)
+        return frame
+
+    def _descend(self, frame: Frame, node: Node, ready: list[Frame], index: int = 0) -> None:
+        if type(node) is Call:
+            frame.child = child = Frame(node, frame, index, frame.scope)
+            ready.append(child)
+        else:
+            frame.child = self._enter(node, frame, index, frame.scope, ready)
+
+    def _go_on(self, frame: Frame, left: Frame, node: Node, index: int, ready: list[Frame]) -> None:
+        """Enter the next child of a sequence or loop; from call to call the frame that was left serves again."""
+        if type(node) is Call and type(left.node) is Call:
+            left.node = node
+            left.index = index
+            left.status = OPEN
+            ready.append(left)
+        else:
+            self._descend(frame, node, ready, index)
+
+    def _begin_par(self, frame: Frame, node: Par, ready: list[Frame]) -> None:
+        total = frame.left = len(node.branches)
+        frame.frames = [None] * total
+        frame.round = min(total, node.concurrency)
+        frame.is_filling = True
+        for index in range(frame.round):
+            self._enter(node.branches[index], frame, index, Scope({}, None, frame.scope), ready)
+        frame.is_filling = False
+        if 0 < frame.left < total:
+            self._fill(frame, node, ready)
+
+    def _fill(self, par: Frame, node: Par, ready: list[Frame]) -> None:
+        """Start branches while there is room: one that fails while it is entered makes room for the next."""
+        total = len(node.branches)
+        par.is_filling = True
+        while par.round < total and par.round - (total - par.left) < node.concurrency:
+            index = par.round
+            par.round += 1
+            self._enter(node.branches[index], par, index, Scope({}, None, par.scope), ready)
+        par.is_filling = False
+
+    def _begin_loop(self, frame: Frame, node: Loop, ready: list[Frame]) -> None:
+        frame.round = 1
+        if node.is_handoff:
+            frame.trail = []
+            frame.route = self.event.first_route() if frame.is_main else None
+        else:
+            frame.scope = Scope({"iteration": 0, "loop_complete": REMOVED, "loop_completed": REMOVED}, None, frame.outer)
+        self._descend(frame, node.body, ready)
+
+    def _choose(self, frame: Frame, node: Branch, ready: list[Frame]) -> None:
+        try:
+            index = self._first_true(frame, node) if node.routes is None else self._routed(frame, node)
+        except (RuleError, RoutingError) as error:
+            self._leave(frame, failure_of(error).at(agent="", position=frame.position, stage=frame.stage), ready)
+            return
+        if self.is_noting:
+            self.notes.append(BranchTaken(frame.position, index, name_of(node.cases[index])))
+        self._descend(frame, node.cases[index], ready, index)
+
+    def _first_true(self, frame: Frame, node: Branch) -> int:
+        facts = RunFacts(self.event, frame.scope)
+        for index, condition in enumerate(node.conditions):
+            if condition.holds(facts):
+                return index
+        if len(node.cases) == len(node.conditions):
+            raise RuleError("none of the branch's conditions holds, and it has no other way", hint="add a case without a condition")
+        return len(node.conditions)
+
+    # --- hand-offs ---
+
+    def _routed(self, frame: Frame, node: Branch) -> int:
+        loop = frame.parent
+        assert loop is not None and node.routes is not None  # noqa: S101, PT018 - the shape a hand-off loop has
+        target = loop.route or node.default
+        loop.route = None
+        if not target:
+            what = "missing routing key: the event has neither a target nor metadata.route"
+            raise RoutingError(what, hint="emit Event(target, ...), or run with --target NAME")
+        loop.trail.append(target)
+        index = node.routes.get(target)
+        if index is None:
+            raise RoutingError(f"no agent or flow named `{target}`", hint=did_you_mean(target, node.routes))
+        return index
+
+    def _hand_on(self, frame: Frame, route: str) -> Failure | None:
+        """Give a route to the nearest enclosing route flow, or say what is wrong with it."""
+        loop = frame.handoff
+        if loop is None:
+            if self.is_noting:
+                self.notes.append(RouteIgnored(frame.position, route))
+            return None
+        branch = loop.node.body  # type: ignore[union-attr]
+        known = (branch.routes if isinstance(branch, Branch) else None) or {}
+        if route not in known:
+            return failure_of(RoutingError(f"route `{route}` names no member of its flow", hint=did_you_mean(route, known)))
+        self._hold(frame, route)
+        return None
+
+    def _hold(self, frame: Frame, route: str) -> None:
+        """Keep a route at its route flow, or at the parallel branch it comes from, until the join has chosen among them."""
+        while frame.parent is not None and type(frame.parent.node) is not Par:
+            frame = frame.parent
+            if type(frame.node) is Loop and frame.node.is_handoff:
+                break
+        frame.route = route
+
+    # --- leaving ---
+
+    def _steps_on(self, frame: Frame) -> bool:
+        """Move a call's frame to the next call of its sequence or plain loop; False when `_leave` has to look closer.
+
+        A shortcut through `_leave` for what most completions are, at half the cost; the same rules hold.
+        """
+        parent = frame.parent
+        if parent is None:
+            return False
+        node = parent.node
+        if type(node) is Seq:
+            index = parent.round + 1
+            if index == len(node.steps) or type(node.steps[index]) is not Call:
+                return False
+            frame.node = node.steps[index]
+            frame.index = parent.round = index
+            return True
+        if type(node) is Loop and node.until is None and not node.is_handoff and parent.round < node.bound:
+            entries = frame.scope.entries
+            if entries["loop_complete"] is not True and entries["loop_completed"] is not True:
+                entries["iteration"] = parent.round
+                parent.round += 1
+                return True
+        return False
+
+    def _leave(self, frame: Frame, failure: Failure | None, ready: list[Frame]) -> None:
+        while True:
+            frame.status = DONE if failure is None else FAILED
+            if frame.scope is not frame.outer:
+                self._fold(frame)
+            if type(frame.node) is not Call:
+                frame.child = None  # parent and child would keep each other alive
+            parent = frame.parent
+            if parent is None:
+                self._end(failure)
+                return
+            match parent.node:
+                case Seq(steps=steps):
+                    parent.round += 1
+                    if failure is None and parent.round < len(steps):
+                        self._go_on(parent, frame, steps[parent.round], parent.round, ready)
+                        return
+                case Loop() as node:
+                    is_over, failure = self._end_round(parent, node, failure)
+                    if not is_over:
+                        parent.round += 1
+                        self._go_on(parent, frame, node.body, 0, ready)
+                        return
+                case Par() as node:
+                    if not self._end_branch(parent, node, frame, failure, ready):
+                        return
+                    failure = self._join(parent, node)
+                case Branch() | Call():
+                    pass  # a branch ends as the way it took did; a call is nobody's parent
+                case _:
+                    assert_never(parent.node)
+            frame = parent
+
+    def _fold(self, frame: Frame) -> None:
+        """Hand what a nested flow or a loop settled in its own scope to the scope around it."""
+        scope, node = frame.scope, frame.node
+        if type(node) is Loop and not node.is_handoff:
+            for key in LOOP_KEYS:
+                scope.entries.pop(key, None)
+        frame.outer.apply(patch := scope.patch())
+        if scope.outputs:
+            frame.outer.keep(scope.outputs)
+        if node.flow is not None and not frame.is_main:  # type: ignore[union-attr]
+            frame.outer.keep({node.flow.name: patch})  # type: ignore[union-attr]
+
+    def _end_round(self, frame: Frame, node: Loop, failure: Failure | None) -> tuple[bool, Failure | None]:
+        """Close a round: is the loop over, and with what failure?"""
+        if node.is_handoff:
+            return self._end_hop(frame, node, failure)
+        entries = frame.scope.entries
+        reason = "error" if failure is not None else ""
+        if not reason:
+            try:
+                is_met = entries.get("loop_complete") is True or entries.get("loop_completed") is True
+                if is_met or (node.until is not None and node.until.holds(RunFacts(self.event, frame.scope))):
+                    reason = "condition_met"
+                elif frame.round >= node.bound:
+                    reason = "max_iterations"
+            except RuleError as error:
+                reason = "error"
+                failure = failure_of(error).at(agent=name_of(node.body), position=frame.position, stage=frame.stage)
+        if not reason:
+            entries["iteration"] = frame.round
+            return False, None
+        if frame.is_main:
+            self.outcome.reason = reason
+        if self.is_noting:
+            final = {key: value for key in LOOP_KEYS if (value := entries.get(key, REMOVED)) is not REMOVED}
+            self.notes.append(LoopEnded(frame.position, reason, frame.round, final))  # type: ignore[arg-type]
+        return True, failure
+
+    def _end_hop(self, frame: Frame, node: Loop, failure: Failure | None) -> tuple[bool, Failure | None]:
+        if failure is not None or frame.route is None:
+            return True, failure
+        if frame.round < node.bound:
+            return False, None
+        cycle = " -> ".join([*frame.trail[-6:], frame.route])
+        error = HopLimitError(f"max_hops = {node.bound - 1} reached: {cycle}", hint="end the cycle, or raise max_hops")
+        return True, failure_of(error).at(agent=frame.trail[-1], position=frame.position, stage=frame.trail[-1])
+
+    # --- joins ---
+
+    def _end_branch(self, par: Frame, node: Par, branch: Frame, failure: Failure | None, ready: list[Frame]) -> bool:
+        """Count a branch as finished, start the next that waits, and say whether it was the last."""
+        if failure is not None:
+            branch.failure = failure
+            self.outcome.tell(name_of(branch.node), failure)
+        par.left -= 1
+        if par.left == 0:
+            return True
+        if par.round < len(node.branches) and not par.is_filling:
+            self._fill(par, node, ready)  # the last branch may end in there: then it has joined already
+        return False
+
+    def _join(self, par: Frame, node: Par) -> Failure | None:
+        failure = self._merge(par, node)
+        failed = [frame for frame in par.frames if frame is not None and frame.status == FAILED]
+        routes = [frame.route for frame in par.frames if frame is not None and frame.status == DONE and frame.route]
+        par.frames = []
+        if routes:
+            self._hold(par, routes[-1])
+        if not failed:
+            return failure
+        error = join_error(node, failed)
+        if error is not None:
+            return error.at(agent=", ".join(name_of(frame.node) for frame in failed), position=par.position, stage=par.stage)
+        self.outcome.is_partial = True
+        return failure
+
+    def _merge(self, par: Frame, node: Par) -> Failure | None:
+        failure, conflicts = settle_branches(par, node)
+        if conflicts:
+            self.outcome.conflicts.extend(conflicts)
+        return failure
+
+    def _salvage(self, frame: Frame) -> None:
+        """Settle, below a frame that is cut, what its finished parts came to."""
+        if type(frame.node) is Par:
+            for branch in frame.frames:
+                if branch is not None and branch.status == OPEN:
+                    self._settle(branch)
+            self._merge(frame, frame.node)
+        else:
+            self._settle(frame.child)  # type: ignore[arg-type] # an open frame has a child
+
+    def _settle(self, frame: Frame) -> None:
+        if type(frame.node) is not Call:
+            self._salvage(frame)
+            if frame.scope is not frame.outer:
+                self._fold(frame)
+
+    def _end(self, failure: Failure | None) -> None:
+        self.is_done = True
+        self.root = None
+        if failure is not None:
+            self.outcome.failure = failure
+        if self._outcome is not None:
+            self._outcome.close()

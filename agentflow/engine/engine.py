@@ -1,0 +1,399 @@
+"""The engine: asks the walk what is ready, hands calls to the executor, settles their answers.
+
+A line of steps is carried by one task: `_carry` makes a call, completes it in the walk, and goes on with the first call
+that became ready; further ones get tasks of their own. So a sequence costs no task a step, and no task waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+from sys import getrefcount
+
+from agentflow.core.event import Event, accept
+from agentflow.core.failure import Failure, failure_of
+from agentflow.core.frame import Frame
+from agentflow.core.records import WorkflowEnded
+from agentflow.core.result import RunResult
+from agentflow.core.state import Scope, State
+from agentflow.core.walk import Answer, Walk
+from agentflow.engine.deadlines import Deadlines
+from agentflow.engine.durations import step_limit_of
+from agentflow.engine.intake import Intake
+from agentflow.engine.parts import Parts
+from agentflow.engine.phases import PHASES, state_of
+from agentflow.engine.run import FlowTimer, Run
+from agentflow.engine.step import ATTEMPT, NEW, Phase, Step
+from agentflow.engine.supervision import Supervision
+from agentflow.engine.telling import Teller
+from agentflow.errors import CancelledRunError
+
+EVENT_HOOK_LIMIT_S = 300.0
+BREATH = 128  # steps that one task makes before it lets others go on
+_UNKEPT = 3  # references to an event that nobody else holds: its step's, and two of the function that counts them
+_STEERING = frozenset({"route", "orchestration_override"})  # read from the event, not copied into the state
+
+
+class Engine:
+    """Runs events through a program, on the event loop on which it is made."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.program = parts.program
+        self.executor = parts.executor
+        self.clock = parts.clock
+        self.hooks = parts.hooks
+        self.emitter = parts.emitter
+        self.log = parts.log
+        self._agents = parts.agents
+        self._observers = parts.observers
+        self._loop = asyncio.get_running_loop()
+        self.monotonic = self.clock.monotonic_of(self._loop)
+        self.teller = Teller(parts.observers, self.clock, parts.log, self.monotonic)
+        self._runs: set[Run] = set()
+        self._idle = asyncio.Event()
+        self._is_draining = False
+        self._turns: deque[Run] = deque()
+        self._is_beginning = False
+        self._hook_limit_s = EVENT_HOOK_LIMIT_S
+        self._intake = Intake(parts.bounds)
+        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self._loop, lambda item: self.supervision.on_due(item))
+        self.supervision = Supervision(self, self._deadlines, parts.grace_s)
+
+    # --- from an event to its first step ---
+
+    def accept(self, event: Event) -> Run:
+        """Check an event and make its run, which `admit` takes in.
+
+        Raises:
+            InvalidEventError, InvalidValueError: the event is not valid.
+            RoutingError: its `orchestration_override` names nothing.
+        """
+        serial = self.clock.fresh_id()
+        accepted = accept(event, serial, self.clock.time)
+        metadata = accepted._metadata  # noqa: SLF001 - a view for each look-up costs more than the look-up
+        program = self.program
+        meta: dict[str, object] | None = None
+        limit_s: float | None = None
+        if metadata:
+            meta = {key: text for key, text in metadata.items() if key not in _STEERING}
+            if "orchestration_override" in metadata:
+                program = program.overridden(metadata["orchestration_override"])
+            if "agent_timeout" in metadata:
+                limit_s = step_limit_of(metadata["agent_timeout"])
+        scope = Scope(accepted._data.copy(), meta)  # type: ignore[attr-defined] # noqa: SLF001 - a dict, once accepted
+        walk = Walk(program.plan, accepted, scope, is_noting=bool(self._observers))
+        run = Run("run-" + serial, accepted, program, walk)
+        run.step_limit_s = limit_s
+        return run
+
+    def admit(self, run: Run) -> bool:
+        """Take a run in, at once or behind others. False when the queue is full: wait for `room` and try again."""
+        begins = self._intake.admit(run)
+        if begins is None:
+            return False
+        self._runs.add(run)
+        if begins:
+            self._begin(run)
+        return True
+
+    async def room(self) -> None:
+        """Wait for a place in the queue.
+
+        Raises:
+            QueueFullError: no place came free in time.
+        """
+        await self._intake.room()
+
+    def _begin(self, run: Run) -> None:
+        run.begun = self.monotonic()
+        if self._observers:
+            self.teller.created(run)
+        if self.hooks.has_event_hooks:
+            self._spawn(Step(self, run, None, self._hook_limit_s), Phase.BEFORE_EVENT)
+        else:
+            self._start_walk(run)
+
+    def _begin_all(self) -> None:
+        """Begin the runs whose turn it is. One that ends at once brings up the next: they are taken in a row, not in depth."""
+        if self._is_beginning:
+            return
+        self._is_beginning = True
+        try:
+            while self._turns:
+                self._begin(self._turns.popleft())
+        finally:
+            self._is_beginning = False
+
+    def _start_walk(self, run: Run) -> None:
+        ready = run.walk.start()
+        limit_s = run.program.flow.timeout_s
+        root = run.walk.root
+        if limit_s is not None and root is not None:
+            self.supervision.time_flow(run, root, limit_s)
+        self._go_on(run, ready)
+
+    def _go_on(self, run: Run, ready: list[Frame]) -> None:
+        """Give each ready call a task of its own; finish the run when there is none left."""
+        if self._observers:
+            self.teller.chosen(run)
+        if run.walk.is_done:
+            self._finish(run)
+            return
+        for frame in ready:
+            self._spawn(self._step(run, frame), NEW)
+
+    # --- carrying a line of steps ---
+
+    def _step(self, run: Run, frame: Frame, after: Step | None = None) -> Step:
+        """Make the record of a call; a line of steps goes on with the one it has."""
+        node = frame.node
+        limit_s = node.timeout_s  # type: ignore[union-attr] # only calls become ready
+        if run.step_limit_s is not None and run.step_limit_s < limit_s:
+            limit_s = run.step_limit_s
+        step = after
+        if step is None:
+            step = Step(self, run, frame, limit_s)
+            run.steps.add(step)
+        else:
+            step.frame = frame
+            step.limit_s = limit_s
+            step.phase = NEW
+            step.attempt = 0
+            step.injected = None
+        step.agent = self._agents[node.agent]  # type: ignore[union-attr]
+        if run.program.has_inner_limits:
+            self.supervision.time_flows_above(run, frame)
+        return step
+
+    def _spawn(self, step: Step, phase: Phase) -> None:
+        step.phase = phase
+        step.run.steps.add(step)
+        # Not loop.create_task: half as dear again, and a factory of eager tasks would begin before `step.task` is set.
+        step.task = asyncio.Task(self._carry(step), loop=self._loop)
+
+    def respawn(self, step: Step, phase: Phase) -> None:
+        """Let a fresh task go on with a step at a phase."""
+        self._spawn(step, phase)
+
+    async def _carry(self, step: Step) -> None:
+        following: Step | None = step
+        breath = BREATH
+        run, execute, hooks, observers = step.run, self.executor.execute, self.hooks, self._observers
+        try:
+            while following is not None:
+                step = following
+                turn = step.turn
+                if step.phase is NEW and step.cause is None and not hooks.has_agent_hooks:
+                    # The usual case, in one go: what `_advance` would do with a step that has neither hooks nor troubles.
+                    if observers:
+                        self.teller.started(step)
+                    step.phase = ATTEMPT
+                    self.prepare(step)
+                    step.begun = step.started  # for hooks and observers that are added while it runs
+                    if step.place == step.limit_s:
+                        step.due = step.started + step.limit_s
+                    else:
+                        self._deadlines.add(step, step.limit_s, step.started)
+                    answer = await execute(step)
+                    if step.turn == turn and step.cause is None and answer.failure is None:
+                        step.answered = answer
+                    elif not await self._advance_after(step, turn, answer):
+                        return
+                elif not await self._advance(step, turn):
+                    return
+                following = self._settle(step, run)
+                breath -= 1
+                if not breath and following is not None:
+                    breath = BREATH
+                    await self._breathe(following)
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends the run, it must not hang it
+            self._crash(step, error)
+
+    async def _breathe(self, step: Step) -> None:
+        """Let others go on: a line of handlers that never wait would keep the loop, and every deadline, from them."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.cancel(step.run, "cancelled")
+
+    async def _advance_after(self, step: Step, turn: int, answer: Answer) -> bool:
+        if step.turn == turn:
+            step.failure = answer.failure
+            if step.cause is None:
+                step.phase = Phase.JUDGE
+        return await self._advance(step, turn)
+
+    async def _advance(self, step: Step, turn: int) -> bool:
+        """Take a step through its phases. False when it is no longer this task's: another one goes on with it."""
+        if step.phase is NEW and step.cause is None:
+            self.teller.started(step)
+            step.phase = Phase.BEFORE
+        while True:
+            if step.turn != turn:
+                self.teller.say("late_result", {"run_id": step.run.run_id})  # the record is another call's by now
+                return False
+            if step.cause is None and _is_cancelled_outside(step):
+                self.cancel(step.run, "cancelled")
+            if step.cause is not None:
+                self.supervision.hand_over(step)
+                return False
+            self._deadlines.drop(step)
+            if step.phase is Phase.DONE:
+                return True
+            if step.phase is not Phase.WAIT:
+                self._deadlines.add(step, step.limit_s)
+            following = await PHASES[step.phase](self, step)
+            if step.turn == turn and step.cause is None:
+                step.phase = following
+
+    def prepare(self, step: Step) -> None:
+        """Set an attempt up: its number, its start, its own view of event and state."""
+        event = step.event
+        if event._own is not None or getrefcount(event) > _UNKEPT:  # noqa: SLF001 - read, or kept: it is theirs
+            step.event = step.run.event.view()
+        step.run.calls += 1
+        step.attempt += 1
+        step.started = self.monotonic()
+        step.state = State.over(step.frame.scope) if step.injected is None else state_of(step)  # type: ignore[union-attr]
+
+    def _settle(self, step: Step, run: Run) -> Step | None:
+        """Complete a step in its walk, and return the step that the same task goes on with."""
+        frame = step.frame
+        if frame is None:
+            self._retire(step)
+            self._settle_event_hooks(step)
+            return None
+        failure = step.failure
+        if failure is None:
+            answer = step.answered
+            assert answer is not None  # noqa: S101 - a step is done with an answer or a failure
+        else:
+            answer = Answer(None, failure)
+            step.failure = None
+        if self._observers:
+            self.teller.ended(step, answer)
+        walk = run.walk
+        ready = walk.complete(frame, answer)
+        if self._observers:
+            self.teller.chosen(run)
+        if not ready:
+            self._retire(step)
+            if walk.is_done:
+                self._finish(run)
+            return None
+        if len(ready) > 1:
+            for other in ready[1:]:
+                self._spawn(self._step(run, other), NEW)
+        return self._step(run, ready[0], step)
+
+    def _retire(self, step: Step) -> None:
+        self._deadlines.drop(step)
+        step.run.steps.discard(step)
+
+    def _settle_event_hooks(self, step: Step) -> None:
+        run = step.run
+        if run.walk.is_done:
+            self._seal(run)
+        elif step.failure is not None:
+            self.cut(run, None, step.failure)
+        else:
+            self._start_walk(run)
+
+    # --- ending ---
+
+    def cut(self, run: Run, frame: Frame | None, failure: Failure) -> None:
+        """End a frame (None: the whole run) below which nothing runs any more."""
+        self._go_on(run, run.walk.cut(frame, failure))
+
+    def cancel(self, run: Run, reason: str) -> None:
+        """Ask a run to end; its running handlers are cancelled, and left behind after the grace if need be."""
+        if run.result is not None or run.cancelled or run.walk.is_done:
+            return
+        run.cancelled = reason or "cancelled"
+        failure = failure_of(CancelledRunError(f"the run was cancelled: {run.cancelled}"))
+        if run.begun is None:
+            self._intake.withdraw(run)
+            run.walk.cut(None, failure)
+            self._seal(run)
+        else:
+            self.supervision.close(run, None, failure)
+
+    def _finish(self, run: Run) -> None:
+        if run.timers is not None:
+            self.supervision.stop_clocks(run)
+        if self.hooks.has_event_hooks and run.begun is not None:
+            self._spawn(Step(self, run, None, self._hook_limit_s), Phase.AFTER_EVENT)
+        else:
+            self._seal(run)
+
+    def _seal(self, run: Run) -> None:
+        """Make the result, wake who waits for it, and begin the run whose turn it is."""
+        result = run.result = self.result_of(run)
+        if self._observers:
+            self.teller.tell(run, WorkflowEnded(result.status, result.reason, result.timing.duration_s, result.error))
+        self._runs.discard(run)
+        for waiter in run.waiters:
+            if not waiter.done():
+                waiter.set_result(result)
+        if run.begun is not None:
+            following = self._intake.release(run)
+            while following is not None and following.result is not None:
+                following = self._intake.release(following)
+            if following is not None:
+                self._turns.append(following)
+                self._begin_all()
+        if self._is_draining and not self._runs:
+            self._idle.set()
+
+    def result_of(self, run: Run) -> RunResult:
+        """Return what a run has come to so far."""
+        duration_s = self.monotonic() - run.begun if run.begun is not None else None
+        ending = run.cancelled, run.flags, run.event.timestamp, duration_s
+        # Most runs use nothing but calls. A copy, since a handler that was left behind may go on adding.
+        used = run.calls if run._usage is None else replace(run.usage)  # noqa: SLF001
+        return RunResult(run.run_id, run.walk, run.program.names, used, ending)
+
+    def _crash(self, step: Step, error: Exception) -> None:
+        """End a run on a fault of agentflow itself."""
+        run = step.run
+        self.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(error))}, error)
+        self._retire(step)
+        if run.result is not None:
+            return
+        if run.walk.is_done:
+            self._seal(run)
+        else:
+            self.supervision.close(run, None, failure_of(error))
+
+    async def drain(self, timeout_s: float) -> tuple[list[str], list[str]]:
+        """Wait for all runs to end, then cancel the rest; return the ids of the cancelled and what was abandoned."""
+        self._intake.close()
+        await self._until_idle(timeout_s)
+        self._hook_limit_s = min(self._hook_limit_s, self.supervision.grace_s)
+        left = sorted(run.run_id for run in self._runs)
+        for run in sorted(self._runs, key=lambda open_run: open_run.begun is not None):  # those that wait first
+            self.supervision.hurry(run)
+            self.cancel(run, "stopped")
+        await self._until_idle(None)
+        self._deadlines.close()
+        return left, sorted(self.supervision.abandoned.values())
+
+    async def _until_idle(self, timeout_s: float | None) -> None:
+        self._is_draining = True
+        self._idle.clear()
+        if not self._runs:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
+
+
+def _is_cancelled_outside(step: Step) -> bool:
+    """Say whether somebody else cancelled the task, e.g. a loop that shuts down; a handler may raise the same by itself."""
+    if step.failure is None or step.failure.type != "CancelledError":
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

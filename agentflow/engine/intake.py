@@ -1,0 +1,151 @@
+"""Intake: which accepted runs may run now, and which wait for their session or for a free place. Every queue is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agentflow.errors import QueueFullError, RunnerStateError
+
+if TYPE_CHECKING:
+    from agentflow.engine.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a runner takes on.
+
+    Attributes:
+        queue_size: how many accepted events may wait.
+        queue_wait_s: how long `emit` waits for a place in a full queue before it raises.
+        max_running: how many runs go on at once.
+    """
+
+    queue_size: int = 1000
+    queue_wait_s: float = 1.0
+    max_running: int = 10_000
+
+
+class Intake:
+    """Orders runs: one at a time in a session, in order of acceptance; sessions beside each other up to `max_running`."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._running = 0
+        self._sessions: dict[str, deque[Run]] = {}  # a session is here while one of its runs is open
+        self._ready: deque[Run] = deque()  # runs that wait for nothing but a free place
+        self._waiting = 0
+        self._blocked: deque[asyncio.Future[None]] = deque()
+        self._promised = 0  # places that were given to blocked callers which have not gone on yet
+        self._is_closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many accepted runs have not begun."""
+        return self._waiting
+
+    def _begins_at_once(self, session_id: str | None) -> bool:
+        """Say whether a run of this session would begin now if it were admitted."""
+        return self._running < self._bounds.max_running and not self._ready and session_id not in self._sessions
+
+    async def room(self) -> None:
+        """Return when one more run can wait.
+
+        Raises:
+            QueueFullError: there was no place within `queue_wait_s`.
+            RunnerStateError: the intake was closed meanwhile.
+        """
+        if self._has_room() and not self._blocked:
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._blocked.append(place)
+        is_taken = False
+        try:
+            async with asyncio.timeout(self._bounds.queue_wait_s):
+                await place
+            is_taken = not self._is_closed
+        except TimeoutError:
+            raise QueueFullError(
+                f"queue full: {self._waiting} events wait, {self._running} run", hint="emit slower, or raise runner.queue_size"
+            ) from None
+        finally:
+            if place in self._blocked:
+                self._blocked.remove(place)
+            elif not place.cancelled():
+                self._promised -= 1
+                if not is_taken:
+                    self._wake()
+        if not is_taken:
+            raise RunnerStateError("the runner is stopped", hint="make a new one")
+
+    def close(self) -> None:
+        """Take nothing more: who waits for room is refused."""
+        self._is_closed = True
+        self._wake()
+
+    def admit(self, run: Run) -> bool | None:
+        """Take a run in: True when it begins now, False when `release` hands it out later, None when the queue is full."""
+        session_id = run.event.session_id
+        if session_id is None and not self._ready and self._running < self._bounds.max_running:
+            self._running += 1
+            return True
+        if not self._begins_at_once(session_id) and not self._has_room():
+            return None
+        if session_id is not None:
+            queue = self._sessions.get(session_id)
+            if queue is not None:
+                queue.append(run)
+                self._waiting += 1
+                return False
+            self._sessions[session_id] = deque()
+        if self._running < self._bounds.max_running:
+            self._running += 1
+            return True
+        self._ready.append(run)
+        self._waiting += 1
+        return False
+
+    def release(self, run: Run) -> Run | None:
+        """Note that a run which had begun has ended, and return the one that begins in its place, if any."""
+        self._running -= 1
+        self._leave_session(run)
+        if not self._ready:
+            return None
+        following = self._ready.popleft()
+        self._waiting -= 1
+        self._running += 1
+        self._wake()
+        return following
+
+    def withdraw(self, run: Run) -> None:
+        """Take out a run that waits."""
+        self._waiting -= 1
+        if run in self._ready:
+            self._ready.remove(run)
+            self._leave_session(run)
+        else:
+            self._sessions[run.event.session_id or ""].remove(run)
+        self._wake()
+
+    def _leave_session(self, run: Run) -> None:
+        session_id = run.event.session_id
+        if session_id is None:
+            return
+        queue = self._sessions[session_id]
+        if queue:
+            self._ready.append(queue.popleft())
+        else:
+            del self._sessions[session_id]
+
+    def _wake(self) -> None:
+        while self._blocked and (self._is_closed or self._has_room()):
+            place = self._blocked.popleft()
+            if not place.done():
+                place.set_result(None)
+                self._promised += 1
+
+    def _has_room(self) -> bool:
+        """Say whether one more run may wait, counting the places that are promised."""
+        return self._waiting + self._promised < self._bounds.queue_size

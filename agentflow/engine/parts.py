@@ -1,0 +1,39 @@
+"""Parts: what an engine is put together from; the runner fills them in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentflow.engine.hooks import Hooks
+from agentflow.engine.intake import Bounds
+from agentflow.engine.program import Program
+from agentflow.engine.telling import Observer
+from agentflow.ports import Agent, Clock, Emitter, Executor, Log
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an engine is put together from.
+
+    Attributes:
+        program: what events run through.
+        agents: the registered agents, by name.
+        executor, clock, log: the parts chosen by the composition root.
+        hooks: the runner's callbacks.
+        emitter: what callbacks get as `args.runner`.
+        observers: each gets every record; while there are none, no record is made.
+        bounds: how much is taken on at once.
+        grace_s: how long a cancelled handler may take before it is cancelled once more.
+    """
+
+    program: Program
+    agents: Mapping[str, Agent]
+    executor: Executor
+    clock: Clock
+    log: Log
+    hooks: Hooks
+    emitter: Emitter
+    observers: list[Observer]
+    bounds: Bounds
+    grace_s: float

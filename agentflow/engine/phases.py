@@ -1,0 +1,246 @@
+"""Phases: what happens around an attempt when there are hooks, or when it failed: veto, retry, recovery, afterthought.
+
+Each function takes a step through one phase and returns the next. None of them raises, and none keeps anything on its
+stack that a fresh task could not go on with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agentflow.core.failure import Failure, failure_of
+from agentflow.core.records import StepRetried
+from agentflow.core.result import AgentResult
+from agentflow.core.state import REMOVED, Patch, Scope, State
+from agentflow.core.values import copy_json
+from agentflow.core.walk import Answer
+from agentflow.engine.hooks import Hook, HookArgs, call
+from agentflow.engine.retry import is_retryable, wait_after
+from agentflow.engine.step import Phase, Step
+from agentflow.errors import AgentflowError
+
+if TYPE_CHECKING:
+    from agentflow.engine.engine import Engine
+
+
+async def before_event(engine: Engine, step: Step) -> Phase:
+    """Run BEFORE_EVENT_HANDLING: its patch is the run's first; an exception fails the run."""
+    scope, turn = step.run.walk.scope, step.turn
+    args = _args(engine, step, Hook.BEFORE_EVENT_HANDLING, State.over(scope))
+    try:
+        for _, callback in engine.hooks.of(Hook.BEFORE_EVENT_HANDLING):
+            await call(callback, args)
+            if step.is_left(turn):
+                return Phase.DONE
+        scope.apply(args.state.patch_to(scope))
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        if not _is_lost(step, turn, error):
+            step.failure = replace(failure_of(error), stage="before_event_handling")
+    return Phase.DONE
+
+
+async def after_event(engine: Engine, step: Step) -> Phase:
+    """Run AFTER_EVENT_HANDLING: its patch is the run's last; an exception is logged."""
+    run, turn = step.run, step.turn
+    scope = run.walk.scope
+    for name, callback in engine.hooks.of(Hook.AFTER_EVENT_HANDLING):
+        args = _args(engine, step, Hook.AFTER_EVENT_HANDLING, State.over(scope))
+        args.result = engine.result_of(run)
+        failure = run.walk.outcome.failure
+        args.error = _exception(failure) if failure is not None else None
+        try:
+            await call(callback, args)
+            if not step.is_left(turn):
+                scope.apply(args.state.patch_to(scope))
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            if not _is_lost(step, turn, error):
+                _report(engine, step, Hook.AFTER_EVENT_HANDLING, name, error)
+        if step.is_left(turn):
+            break
+    return Phase.DONE
+
+
+async def before(engine: Engine, step: Step) -> Phase:
+    """Run BEFORE_AGENT_RUN: what it injects stays for all attempts; an exception is a veto, which is not retried."""
+    scope, turn = _scope(step), step.turn
+    args = _args(engine, step, Hook.BEFORE_AGENT_RUN, State.over(scope))
+    try:
+        for _, callback in engine.hooks.of(Hook.BEFORE_AGENT_RUN):
+            await call(callback, args)
+            if step.is_left(turn):
+                return Phase.ERROR
+        step.injected = args.state.patch_to(scope)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        if not _is_lost(step, turn, error):
+            step.failure = failure_of(error, attempts=step.attempt)
+        return Phase.ERROR
+    return Phase.ATTEMPT
+
+
+async def attempt(engine: Engine, step: Step) -> Phase:
+    """Make one attempt."""
+    turn = step.turn
+    engine.prepare(step)
+    answer = await engine.executor.execute(step)
+    if step.turn != turn:
+        return Phase.DONE  # too late: the step is another task's, which may be at its next attempt
+    if answer.failure is not None:
+        step.failure = answer.failure
+        return Phase.JUDGE
+    step.answered = answer
+    return Phase.AFTER
+
+
+async def judge(engine: Engine, step: Step) -> Phase:
+    """Decide whether a failed attempt is made again."""
+    failure = step.failure
+    assert failure is not None  # noqa: S101 - only failed attempts are judged
+    step.failure = failure = replace(failure, attempts=step.attempt)
+    policy = step.call.retry
+    if step.attempt <= policy.max_retries and is_retryable(policy, failure):
+        return Phase.WAIT
+    return Phase.ERROR
+
+
+async def wait(engine: Engine, step: Step) -> Phase:
+    """Wait before the next attempt."""
+    failure = step.failure
+    assert failure is not None  # noqa: S101 - only failed attempts wait
+    delay = wait_after(step.call.retry, step.attempt, engine.clock.random())
+    engine.teller.tell(step.run, StepRetried(step.position, step.agent.name, step.attempt, delay, failure))
+    try:
+        await asyncio.sleep(delay)
+    except asyncio.CancelledError as error:
+        step.failure = failure_of(error, attempts=step.attempt)
+        return Phase.ERROR
+    step.failure = None
+    return Phase.ATTEMPT
+
+
+async def after_failure(engine: Engine, step: Step) -> Phase:
+    """Run AGENT_ERROR after the last attempt: a State returned is the step's answer, raising replaces the error."""
+    scope, turn = _scope(step), step.turn
+    state = _with(scope, step.injected)
+    assert step.failure is not None  # noqa: S101 - only failed steps come here
+    told = _exception(step.failure)
+    for name, callback in engine.hooks.of(Hook.AGENT_ERROR):
+        args = _args(engine, step, Hook.AGENT_ERROR, state)
+        args.error = told
+        try:
+            if await call(callback, args) and not step.is_left(turn):
+                state = args.state
+                step.answered = Answer(state.patch_to(scope))
+                step.failure = None
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            if _is_lost(step, turn, error):
+                break
+            if step.cause is not None:
+                _report(engine, step, Hook.AGENT_ERROR, name, error)
+                break
+            told = _caused(error, told)
+            step.answered = None
+            step.failure = replace(failure_of(error, attempts=step.attempt), exception=told)
+        if step.is_left(turn):
+            break
+    return Phase.DONE if step.failure is not None else Phase.AFTER
+
+
+async def after(engine: Engine, step: Step) -> Phase:
+    """Run AFTER_AGENT_RUN on the answer; an exception is logged and the run goes on."""
+    scope, turn = _scope(step), step.turn
+    callbacks = engine.hooks.of(Hook.AFTER_AGENT_RUN)
+    answer = step.answered
+    if not callbacks or answer is None:
+        return Phase.DONE
+    state = _with(scope, answer.patch)
+    for name, callback in callbacks:
+        args = _args(engine, step, Hook.AFTER_AGENT_RUN, state)
+        args.result = AgentResult(state, answer.route, duration_s=engine.monotonic() - step.begun, attempts=max(step.attempt, 1))
+        try:
+            await call(callback, args)
+            if step.is_left(turn):
+                break
+            step.answered = Answer(args.state.patch_to(scope), None, answer.route)
+            state = args.state
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            if _is_lost(step, turn, error):
+                break
+            _report(engine, step, Hook.AFTER_AGENT_RUN, name, error)
+            if step.cause is not None:
+                break
+    return Phase.DONE
+
+
+PHASES = {
+    Phase.BEFORE_EVENT: before_event,
+    Phase.AFTER_EVENT: after_event,
+    Phase.BEFORE: before,
+    Phase.ATTEMPT: attempt,
+    Phase.JUDGE: judge,
+    Phase.WAIT: wait,
+    Phase.ERROR: after_failure,
+    Phase.AFTER: after,
+}
+
+
+def _scope(step: Step) -> Scope:
+    assert step.frame is not None  # noqa: S101 - event hooks have phases of their own
+    return step.frame.scope
+
+
+def _is_lost(step: Step, turn: int, error: BaseException) -> bool:
+    """Say whether nobody is left to be told of an error: another task goes on with the step.
+
+    Raises:
+        GeneratorExit: `error` is one, because the coroutine is thrown away with its loop.
+    """
+    if isinstance(error, GeneratorExit) and not step.is_current:
+        raise error
+    return step.turn != turn
+
+
+def state_of(step: Step) -> State:
+    """Return what an attempt sees: the scope, with what hooks injected."""
+    return _with(_scope(step), step.injected)
+
+
+def _with(scope: Scope, patch: Patch | None) -> State:
+    state = State.over(scope)
+    if patch is not None:
+        for key, value in patch.data.items():
+            if value is REMOVED:
+                state.pop(key, None)
+            else:
+                state[key] = copy_json(value)  # type: ignore[arg-type] # a patch holds JSON; attempts must not share it
+        for key, text in (patch.meta or {}).items():
+            if text is REMOVED:
+                state.meta.pop(key, None)
+            else:
+                state.meta[key] = str(text)
+    return state
+
+
+def _args(engine: Engine, step: Step, hook: Hook, state: State) -> HookArgs:
+    run = step.run
+    args = HookArgs(hook, run.event.view(), state, engine.emitter, run.run_id)
+    if step.frame is not None:
+        args.agent = step.agent.name
+        args.position = step.position
+        args.attempt = step.attempt
+    return args
+
+
+def _exception(failure: Failure) -> BaseException:
+    return failure.exception if failure.exception is not None else AgentflowError(failure.message)
+
+
+def _caused(error: BaseException, cause: BaseException | None) -> BaseException:
+    if error.__cause__ is None and error is not cause:
+        error.__cause__ = cause
+    return error
+
+
+def _report(engine: Engine, step: Step, hook: Hook, name: str, error: BaseException) -> None:
+    engine.teller.warn("hook_failed", step, hook=hook.name, callback=name, error=str(failure_of(error)))

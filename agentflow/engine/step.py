@@ -1,0 +1,232 @@
+"""Step: the engine's record of one call, from its first attempt to its answer, and the `ctx` its handler may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from enum import IntEnum
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from agentflow.core.event import Event
+from agentflow.core.failure import Failure
+from agentflow.core.frame import Frame
+from agentflow.core.plan import Call
+from agentflow.core.result import AgentResult
+from agentflow.core.state import Patch, State
+from agentflow.core.values import Json
+from agentflow.core.walk import Answer, outputs_of
+from agentflow.errors import AgentAnswerError
+from agentflow.ports import Agent
+
+if TYPE_CHECKING:
+    from agentflow.engine.engine import Engine
+    from agentflow.engine.run import Run
+
+
+class Phase(IntEnum):
+    """Where a step stands. Each phase but NEW and DONE runs user code or waits, and may be interrupted."""
+
+    NEW = 0
+    BEFORE_EVENT = 1
+    BEFORE = 2
+    ATTEMPT = 3
+    JUDGE = 4
+    WAIT = 5
+    ERROR = 6
+    AFTER = 7
+    DONE = 8
+    AFTER_EVENT = 9
+
+
+# An enum's member costs a descriptor call each time it is looked up; the hot path uses these.
+NEW, ATTEMPT = Phase.NEW, Phase.ATTEMPT
+
+
+class Step:
+    """One call of a run. All that belongs to it is kept here, nothing on a task's stack: a fresh task can go on with it.
+
+    A step with no frame stands for the event hooks of the run.
+    """
+
+    __slots__ = (
+        "agent",
+        "answered",
+        "attempt",
+        "begun",
+        "cause",
+        "due",
+        "engine",
+        "event",
+        "failure",
+        "frame",
+        "injected",
+        "limit_s",
+        "phase",
+        "place",
+        "run",
+        "stage",
+        "started",
+        "state",
+        "task",
+        "turn",
+    )
+
+    run: Run
+    frame: Frame | None
+    agent: Agent
+    state: State
+    begun: float
+    started: float
+
+    def __init__(self, engine: Engine, run: Run, frame: Frame | None, limit_s: float) -> None:
+        self.engine = engine
+        self.run = run
+        self.frame = frame
+        self.limit_s = limit_s
+        self.phase = NEW
+        self.turn = 0  # raised when a fresh task takes over, so that the old one's late answer is refused
+        self.attempt = 0
+        self.stage = 0  # how often it was cancelled
+        self.cause: object = None  # why it is being interrupted
+        self.due = inf
+        self.place: float | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.failure: Failure | None = None
+        self.answered: Answer | None = None
+        self.injected: Patch | None = None
+        self.event: Event = run.event.view()
+
+    @property
+    def position(self) -> str:
+        """The step's position in its plan, "" for event hooks."""
+        return self.frame.position if self.frame is not None else ""
+
+    @property
+    def call(self) -> Call:
+        """The plan's node of this step."""
+        assert self.frame is not None  # noqa: S101 - event hooks have no call
+        node = self.frame.node
+        assert isinstance(node, Call)  # noqa: S101 - only calls become ready
+        return node
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the calling task is the one that carries this step."""
+        try:
+            return asyncio.current_task() is self.task
+        except RuntimeError:  # the loop is gone, and its coroutines are being thrown away
+            return False
+
+    def is_left(self, turn: int) -> bool:
+        """Say whether what was begun in a turn no longer counts: the step is interrupted, or another task goes on with it."""
+        return self.turn != turn or self.cause is not None
+
+    @property
+    def context(self) -> Context:
+        """The `ctx` of this attempt."""
+        return Context(self)
+
+    def leave_behind(self) -> None:
+        """Note that something of this attempt goes on although it was given up."""
+        run = self.run
+        if "abandoned" not in run.flags:
+            run.flags = (*run.flags, "abandoned")
+
+    def answer(self, returned: object) -> Answer:
+        """Turn what a handler returned into an answer.
+
+        Raises:
+            AgentAnswerError: it is no State, mapping, AgentResult or None.
+            InvalidValueError: what it set is not JSON.
+        """
+        state = self.state
+        route: str | None = None
+        if returned is not None and returned is not state:
+            if isinstance(returned, AgentResult):
+                route = returned.route
+                state = self._take(returned.state)
+                if returned.metadata:
+                    state.meta.update(returned.metadata)
+                if returned.usage:
+                    self.run.usage.add(**returned.usage)
+            else:
+                state = self._take(returned)
+        patch = state.patch_to(self.frame.scope)  # type: ignore[union-attr]
+        if patch.meta and "route" in patch.meta:
+            told = patch.meta.pop("route")
+            route = route if route is not None or not isinstance(told, str) else told
+        return Answer(patch, None, route)
+
+    def _take(self, returned: object) -> State:
+        state = self.state
+        if returned is None or returned is state:
+            return state
+        if isinstance(returned, State):
+            return returned
+        if isinstance(returned, Mapping):
+            own = state._own  # noqa: SLF001 - an entry that is the state's own already needs no second look
+            for key, value in returned.items():
+                if own.get(key) is not value or value is None:
+                    state[key] = value
+            return state
+        raise AgentAnswerError(
+            f"agent `{self.agent.name}` returned {type(returned).__name__}", hint="return a State, a mapping, an AgentResult or None"
+        )
+
+
+class Context:
+    """What a handler with a third parameter is told about its call.
+
+    Attributes:
+        run_id: the run's id.
+        position: the step's position, e.g. `0.1#3`.
+        agent: the agent's name.
+        attempt: the number of this attempt, from 1.
+        session_id: the event's session, or None.
+    """
+
+    __slots__ = ("_step", "agent", "attempt", "position", "run_id", "session_id")
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self.run_id = step.run.run_id
+        self.position = step.position
+        self.agent = step.agent.name
+        self.attempt = step.attempt
+        self.session_id = step.event.session_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """32 hex digits, the same for each attempt of this step and for no other step."""
+        return hashlib.sha256(f"{self.run_id}/{self.position}".encode()).hexdigest()[:32]
+
+    @property
+    def deadline(self) -> float:
+        """When this attempt times out, in seconds since the epoch."""
+        step = self._step
+        return step.engine.clock.time() + step.started + step.limit_s - step.engine.monotonic()
+
+    @property
+    def outputs(self) -> dict[str, dict[str, Json]]:
+        """What each agent and nested flow has set so far, by name."""
+        return outputs_of(self._step.run.walk, ())
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The agent's own table of the configuration, with defaults: role, description, system_prompt, capabilities …"""
+        return self._step.run.program.agent_configs.get(self.agent, {})
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger bound to run_id, position and agent."""
+        return self._step.engine.log.bind({"run_id": self.run_id, "position": self.position, "agent": self.agent})
+
+    def record_usage(self, *, tokens: int = 0, cost_usd: float = 0.0, input_tokens: int = 0, output_tokens: int = 0) -> None:
+        """Add to the run's usage.
+
+        Raises:
+            InvalidValueError: a figure is negative or no number.
+        """
+        self._step.run.usage.add(tokens=tokens, cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens)

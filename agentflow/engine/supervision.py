@@ -1,0 +1,171 @@
+"""Supervision: wait, cancel, grace, cancel, abandon. A handler that swallows its cancellation cannot hang a run.
+
+`asyncio.wait_for` does not return while the task it cancelled goes on, so nothing here waits for a handler: a deadline
+that passes moves the step on by itself. A task that was ever cancelled is not used again; a fresh one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Final
+
+from agentflow.core.failure import Failure, failure_of
+from agentflow.core.frame import OPEN, Frame
+from agentflow.core.plan import Call, name_of
+from agentflow.core.records import StepAbandoned
+from agentflow.engine.deadlines import Deadlines
+from agentflow.engine.run import Closing, FlowTimer, Run
+from agentflow.engine.step import Phase, Step
+from agentflow.errors import EventTimeoutError, StepTimeoutError
+
+if TYPE_CHECKING:
+    from agentflow.engine.engine import Engine
+
+LAST_WAIT_S = 5.0  # after the second cancellation (guarantees.md G19)
+TIMED_OUT: Final = object()
+
+
+class Supervision:
+    """Ends steps and flows whose time is up or which nobody wants any more.
+
+    `grace_s` is how long a cancelled handler may take; `abandoned` holds the tasks that did not end although they were cancelled twice.
+    """
+
+    def __init__(self, engine: Engine, deadlines: Deadlines[Step | FlowTimer], grace_s: float) -> None:
+        self._engine = engine
+        self._deadlines = deadlines
+        self.grace_s = grace_s
+        self.abandoned: dict[asyncio.Task[None], str] = {}
+
+    def on_due(self, item: Step | FlowTimer) -> None:
+        """Act on a deadline that has passed."""
+        if isinstance(item, FlowTimer):
+            self._flow_is_due(item)
+        elif item.cause is None:
+            self._interrupt(item, TIMED_OUT)
+        elif item.stage == 1:
+            item.stage = 2
+            if item.task is not None:
+                item.task.cancel()
+            self._deadlines.add(item, LAST_WAIT_S)
+        else:
+            self._abandon(item)
+
+    def close(self, run: Run, frame: Frame | None, failure: Failure) -> None:
+        """End a frame (None: the whole run) from outside, once the calls below it have ended or were abandoned."""
+        pending = {step for step in run.steps if frame is None or (step.frame is not None and step.frame.is_below(frame))}
+        closing = Closing(frame, failure, pending)
+        if not pending:
+            self._engine.cut(run, frame, failure)
+            return
+        for step in tuple(pending):
+            if step.cause is None:
+                self._interrupt(step, closing)
+            elif not _covers(step.cause, frame):
+                step.cause = closing
+
+    def hurry(self, run: Run) -> None:
+        """Interrupt what callbacks still do after the end of a run; its outcome stands."""
+        for step in tuple(run.steps):
+            if step.phase is Phase.AFTER_EVENT and step.cause is None:
+                self._interrupt(step, TIMED_OUT)
+
+    def hand_over(self, step: Step) -> None:
+        """Go on after an interrupted step has ended or was abandoned; never in the task that was cancelled."""
+        self._deadlines.drop(step)
+        step.turn += 1
+        cause = step.cause
+        if isinstance(cause, Closing):
+            step.run.steps.discard(step)
+            cause.pending.discard(step)
+            if not cause.pending:
+                self._engine.cut(step.run, cause.frame, cause.failure)
+            return
+        phase = step.phase
+        if phase not in (Phase.ERROR, Phase.AFTER, Phase.AFTER_EVENT):
+            limit = f"{step.limit_s:g} s"
+            what = f"agent `{step.agent.name}` did not answer within {limit}" if step.frame is not None else f"hooks took over {limit}"
+            step.failure = failure_of(StepTimeoutError(what, hint="raise timeout_seconds, or make it faster"), attempts=step.attempt)
+            step.answered = None
+        else:
+            self._engine.teller.warn("hook_timed_out", step, limit_s=step.limit_s)  # the step's own outcome stands
+        step.cause = None
+        step.stage = 0
+        step.event = step.run.event.view()  # the task that is left behind may still hold the old one
+        self._engine.respawn(step, {Phase.BEFORE: Phase.ERROR, Phase.ATTEMPT: Phase.JUDGE}.get(phase, Phase.DONE))
+
+    def _interrupt(self, step: Step, cause: object) -> None:
+        self._deadlines.drop(step)
+        step.cause = cause
+        step.stage = 1
+        if step.phase is not Phase.NEW and step.task is not None and not step.is_current and _has_begun(step.task):
+            step.task.cancel()  # a task that has not begun sees the cause by itself
+        self._deadlines.add(step, self.grace_s)
+
+    def _abandon(self, step: Step) -> None:
+        task = step.task
+        if task is not None and not task.done():
+            self.abandoned[task] = f"{step.agent.name if step.frame is not None else 'hook'} in {step.run.run_id}"
+            task.add_done_callback(self._forget)
+        run = step.run
+        step.leave_behind()
+        self._engine.teller.warn("step_abandoned", step)
+        if step.frame is not None:
+            self._engine.teller.tell(run, StepAbandoned(step.position, step.agent.name))
+        self.hand_over(step)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self.abandoned.pop(task, None)
+
+    # --- time limits of flows ---
+
+    def time_flow(self, run: Run, frame: Frame, limit_s: float) -> None:
+        """Start the clock of a flow."""
+        if run.timers is None:
+            run.timers = {}
+        timer = run.timers[frame] = FlowTimer(run, frame)
+        self._deadlines.add(timer, limit_s)
+
+    def time_flows_above(self, run: Run, frame: Frame) -> None:
+        """Start the clocks of nested flows that this step is the first of; stop those of flows that have ended."""
+        for timed in [timed for timed in run.timers or () if timed.status != OPEN]:
+            self._deadlines.drop(run.timers.pop(timed))  # type: ignore[union-attr]
+        above = frame.parent
+        while above is not None and above.parent is not None:
+            flow = above.node.flow  # type: ignore[union-attr] # what has children is no call
+            if flow is not None and flow.timeout_s is not None and above not in (run.timers or ()):
+                self.time_flow(run, above, flow.timeout_s)
+            above = above.parent
+
+    def stop_clocks(self, run: Run) -> None:
+        """Stop the clocks of a run that has ended."""
+        for timer in (run.timers or {}).values():
+            self._deadlines.drop(timer)
+
+    def _flow_is_due(self, timer: FlowTimer) -> None:
+        run, frame = timer.run, timer.frame
+        if run.result is not None or frame.status != OPEN:
+            return
+        node = frame.node
+        flow = None if isinstance(node, Call) else node.flow
+        limit = flow.timeout_s if flow is not None else None
+        is_root = frame.parent is None
+        told = "the event" if is_root else f"flow `{name_of(node)}`"
+        error = EventTimeoutError(f"{told} did not end within {limit:g} s", hint="raise timeout_seconds, or make its agents faster")
+        if is_root:
+            self.close(run, None, failure_of(error))
+        else:
+            self.close(run, frame, failure_of(error).at(agent=name_of(node), position=frame.position, stage=frame.stage))
+
+
+def _covers(cause: object, frame: Frame | None) -> bool:
+    """Say whether a step is ending already because of `frame` or something around it."""
+    if not isinstance(cause, Closing):
+        return False
+    return cause.frame is None or (frame is not None and frame.is_below(cause.frame))
+
+
+def _has_begun(task: asyncio.Task[None]) -> bool:
+    coroutine = task.get_coro()
+    return not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED

@@ -1,0 +1,1 @@
+"""Executors: where calls are carried out."""

@@ -1,0 +1,78 @@
+"""Logging through structlog: lines for people or JSON, with run, position and agent on each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from agentflow.core.records import LoopEnded, Record, StepAbandoned, StepFailed, StepRetried, WorkflowEnded
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_WARNINGS = (StepRetried, StepFailed, StepAbandoned)
+_NEWS = (*_WARNINGS, LoopEnded, WorkflowEnded)
+
+
+class StructuredLog:
+    """Writes the engine's warnings, handlers' lines and, as an observer, a line for each record.
+
+    Args:
+        level: the least severe level that is written: debug, info, warning, error or critical.
+        style: `console` for people, `json` for one object a line.
+        file: where lines are appended; None is standard error.
+    """
+
+    def __init__(self, level: str = "warning", style: str = "console", file: Path | None = None) -> None:
+        self._stream: IO[str] | None = None
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = file.open("a", encoding="utf-8", buffering=1)
+        target = self._stream or sys.stderr
+        render: Any = structlog.processors.JSONRenderer(default=_as_text)
+        if style == "console":
+            render = structlog.dev.ConsoleRenderer(colors=self._stream is None and sys.stderr.isatty())
+        self._logger: Any = structlog.wrap_logger(
+            structlog.WriteLogger(target),
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                render,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+            cache_logger_on_first_use=False,
+        )
+
+    def warn(self, event: str, fields: Mapping[str, object], error: BaseException | None = None) -> None:
+        """Write one warning with its fields, and the traceback of `error` where given."""
+        if error is None:
+            self._logger.warning(event, **fields)
+        else:
+            self._logger.error(event, **{**fields, "exc_info": error})
+
+    def bind(self, fields: Mapping[str, object]) -> object:
+        """Return a logger for a handler, with these fields on each of its lines."""
+        return self._logger.bind(**fields)
+
+    def observe(self, record: Record) -> None:
+        """Write a record as a line: troubles as warnings, ends as info, the rest as debug."""
+        fields = record.to_dict()
+        name = str(fields.pop("type"))
+        fields.pop("at")
+        write = self._logger.warning if isinstance(record.fact, _WARNINGS) else self._logger.debug
+        if isinstance(record.fact, _NEWS) and not isinstance(record.fact, _WARNINGS):
+            write = self._logger.info
+        write(name, **fields)
+
+    def close(self) -> None:
+        """Close the log file, if there is one."""
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _as_text(value: object) -> str:
+    return str(value)

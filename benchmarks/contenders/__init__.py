@@ -1,0 +1,1 @@
+"""One module per contender: each runs the same workloads through the public interface of one framework."""

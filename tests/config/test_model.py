@@ -1,0 +1,64 @@
+"""The models: defaults as the rules state them, strict types, values that do not change."""
+
+import pytest
+from pydantic import ValidationError
+
+from agentflow.config.model import AgentConfig, Config, FlowConfig, RetryConfig
+
+
+def test_defaults_are_those_of_the_rules() -> None:
+    """An empty file is a route flow with the documented bounds."""
+    expected = {
+        "mode": "route",
+        "timeout_seconds": None,
+        "max_iterations": 5,
+        "max_concurrency": 10,
+        "failure_threshold": 0.5,
+        "retry_attempts": 0,
+        "max_hops": 32,
+        "merge": "ordered",
+        "on_error": "stop",
+        "on_busy": "queue",
+        "collaborative_agents": None,
+        "sequential_agents": None,
+        "loop_agent": None,
+        "until": None,
+        "default_agent": None,
+        "retry": None,
+        "switch": [],
+        "options": None,
+    }
+    assert expected == Config().orchestration.model_dump()
+
+
+def test_retries_and_the_runner_have_the_documented_defaults() -> None:
+    """`max_retries` has none of its own: it is the flow's `retry_attempts`."""
+    expected = {
+        "max_retries": None,
+        "initial_delay_seconds": 1.0,
+        "max_delay_seconds": 30.0,
+        "backoff_factor": 2.0,
+        "jitter": True,
+        "retryable_errors": None,
+    }
+    assert expected == RetryConfig().model_dump()
+    runner = {
+        "queue_size": 1000,
+        "queue_wait_seconds": 1.0,
+        "max_running": 10_000,
+        "cancel_grace_seconds": 10.0,
+        "drain_timeout_seconds": 30.0,
+    }
+    assert {**runner, "pythonpath": []} == Config().runner.model_dump()
+    assert AgentConfig().enabled is True
+
+
+def test_given_names_the_keys_that_were_set() -> None:
+    """A default does not count, a value equal to it does."""
+    assert FlowConfig(mode="route").given == {"mode"}
+
+
+def test_a_model_does_not_change() -> None:
+    """A configuration is a value."""
+    with pytest.raises(ValidationError):
+        FlowConfig().mode = "loop"  # type: ignore[misc]

@@ -1,0 +1,84 @@
+"""Bounds: the worst case of a plan, counted without running it."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentflow.core.bounds import (
+    bounds_of,
+    members_of,
+    nodes_in,
+    worst_case_calls,
+    worst_case_hops,
+    worst_case_seconds,
+    worst_case_steps,
+)
+from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread
+
+ONCE = Call("once", timeout_s=10)
+THRICE = Call("thrice", timeout_s=10, retry=Retry(max_retries=2, initial_delay_s=1, factor=3, max_delay_s=2, jitter=False))
+
+
+def route(*cases: Node, bound: int) -> Loop:
+    """A hand-off loop over members."""
+    return Loop(Branch(cases, routes={str(index): index for index in range(len(cases))}), bound, is_handoff=True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "calls", "steps", "hops", "seconds"),
+    [
+        pytest.param(ONCE, 1, 1, 0, 10, id="a call"),
+        pytest.param(THRICE, 3, 1, 0, 33, id="retries: three attempts, waits of 1 and 2 s"),
+        pytest.param(Seq((ONCE, THRICE)), 4, 2, 0, 43, id="Seq: the sum"),
+        pytest.param(Par((ONCE, THRICE), concurrency=2), 4, 2, 0, 33, id="Par: calls add, the slowest counts"),
+        pytest.param(Par((ONCE,) * 5, concurrency=2), 5, 5, 0, 30, id="Par: five branches, two at once, are three waves"),
+        pytest.param(Loop(THRICE, 4), 12, 4, 0, 132, id="Loop: the bound times its body"),
+        pytest.param(Branch((ONCE, THRICE), (Unread("x"),)), 3, 1, 0, 33, id="Branch: the costliest case"),
+        pytest.param(route(ONCE, THRICE, bound=33), 99, 33, 32, 33 * 33, id="route: a first call and max_hops hand-offs"),
+        pytest.param(Loop(route(ONCE, bound=3), 5), 15, 15, 10, 150, id="hops of a nested flow count in each round"),
+    ],
+)
+def test_worst_case(plan: Node, calls: int, steps: int, hops: int, seconds: float) -> None:
+    """Each kind of node counts as it runs at worst."""
+    assert (worst_case_calls(plan), worst_case_steps(plan), worst_case_hops(plan)) == (calls, steps, hops)
+    assert worst_case_seconds(plan) == pytest.approx(seconds)
+    worst = bounds_of(plan)
+    assert (worst.calls, worst.steps, worst.hops, worst.wall_s) == (calls, steps, hops, worst_case_seconds(plan))
+
+
+def test_time_limit_of_a_flow_cuts_its_body() -> None:
+    """A flow takes no longer than its own limit, and a limit that is longer than its body changes nothing."""
+    assert worst_case_seconds(Loop(ONCE, 100, flow=Flow("f", "loop", 60.0))) == 60
+    assert worst_case_seconds(Seq((ONCE,), Flow("f", "sequential", 60.0))) == 10
+    assert worst_case_seconds(Seq((Loop(ONCE, 100, flow=Flow("f", "loop", 60.0)), ONCE))) == 70
+
+
+def test_jitter_lengthens_waits_by_a_tenth() -> None:
+    """With jitter a wait may be a tenth longer."""
+    assert worst_case_seconds(Call("a", 10, Retry(max_retries=1, initial_delay_s=1))) == pytest.approx(21.1)
+
+
+def test_time_beyond_every_number_is_none() -> None:
+    """A plan of nested loops whose time no number holds has no bound in seconds; its calls are counted all the same."""
+    plan: Node = ONCE
+    for _ in range(20):
+        plan = Loop(plan, 2**63 - 1)
+    assert worst_case_seconds(plan) is None
+    assert worst_case_calls(plan) == (2**63 - 1) ** 20
+    assert worst_case_seconds(Loop(ONCE, 10**400)) is None
+
+
+def test_shared_flows_are_counted_in_each_place_and_folded_once() -> None:
+    """A flow that stands ten times in each of twelve levels makes 10^12 calls, counted at once."""
+    plan: Node = ONCE
+    for _ in range(12):
+        plan = Seq((plan,) * 10)
+    assert worst_case_calls(plan) == 10**12
+    assert nodes_in(plan) == sum(10**level for level in range(13))
+    assert members_of(plan) == {"once"}
+
+
+def test_empty_parts_cost_nothing() -> None:
+    """A Par and a Branch without members are no calls."""
+    plan = Seq((Par(()), Branch(())))
+    assert bounds_of(plan) == type(bounds_of(plan))(0, 0, 0, 0.0)

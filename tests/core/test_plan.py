@@ -1,0 +1,75 @@
+"""Plans as data: names, order, and their JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agentflow.core.merge import Merge
+from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread, agents_of, children, name_of, to_dict, walk_nodes
+from agentflow.errors import RuleError
+
+A, B, C = Call("a"), Call("b"), Call("c")
+TREE = Seq(
+    (A, Par((B, Loop(A, 3)), flow=Flow("team", "collaborative", 5.0)), Branch((C, A), (Unread("true"),))), Flow("main", "sequential")
+)
+
+
+@pytest.mark.parametrize(
+    ("node", "below"),
+    [(A, ()), (Seq((A, B)), (A, B)), (Par((A, B)), (A, B)), (Loop(A, 2), (A,)), (Branch((A, B)), (A, B))],
+)
+def test_children_stand_in_declared_order(node: Node, below: tuple[Node, ...]) -> None:
+    """The nodes directly below a node are told in declared order."""
+    assert children(node) == below
+
+
+def test_walk_goes_depth_first() -> None:
+    """Nodes are visited from the root down, in declared order."""
+    assert [name_of(node) for node in walk_nodes(TREE)] == ["main", "a", "team", "b", "loop", "branch", "c"]
+
+
+def test_shared_flow_is_visited_once() -> None:
+    """Flows that name each other many times are walked in time of their number, not of the tree they unfold to."""
+    node: Node = A
+    for level in range(64):
+        node = Seq((node, node), Flow(f"f{level}", "sequential"))
+    assert agents_of(node) == ("a",)
+    assert len(list(walk_nodes(node))) == 65
+
+
+def test_agents_are_told_once_in_declared_order() -> None:
+    """The agents of a plan are listed where each first stands."""
+    assert agents_of(TREE) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("node", "name"), [(A, "a"), (Seq((A,)), "seq"), (Seq((A,), Flow("main", "sequential")), "main"), (Par((A,)), "par")]
+)
+def test_name_of_a_node(node: Node, name: str) -> None:
+    """A node goes by its agent's or flow's name, else by its kind."""
+    assert name_of(node) == name
+
+
+def test_condition_that_is_not_linked_refuses_to_answer() -> None:
+    """A condition that was never compiled is an error when it is asked, not a no."""
+    with pytest.raises(RuleError, match="never compiled"):
+        Unread("true").holds(None)  # type: ignore[arg-type]
+
+
+def test_plan_as_json() -> None:
+    """The JSON of a plan has each node with its kind, its own fields, its flow and its steps."""
+    call = {"kind": "call", "agent": "a", "timeout_seconds": 300.0, "max_retries": 0}
+    assert to_dict(A) == call
+    assert to_dict(Call("a", 5.0, Retry(3))) == {**call, "timeout_seconds": 5.0, "max_retries": 3}
+    flow = {"flow": "main", "mode": "sequential", "flow_timeout_seconds": None}
+    assert to_dict(Seq((A,), Flow("main", "sequential"))) == {"kind": "seq", **flow, "steps": [call]}
+    par = {"kind": "par", "max_concurrency": 2, "failure_threshold": 0.5, "merge": "ordered", "steps": [call]}
+    assert to_dict(Par((A,), 2)) == par
+    assert to_dict(Par((A,), 2, merge=Merge("strict", {"k": "sum"}))) == {**par, "merge": "strict", "merge_keys": {"k": "sum"}}
+    assert to_dict(Loop(A, 3)) == {"kind": "loop", "bound": 3, "until": None, "hands_on": False, "steps": [call]}
+    assert to_dict(Loop(A, 3, Unread("state.x")))["until"] == "state.x"
+    assert to_dict(Branch((A,), (Unread("true"),))) == {"kind": "branch", "when": ["true"], "steps": [call]}
+    assert to_dict(Branch((A,), routes={"a": 0})) == {"kind": "branch", "when": [], "routes": {"a": 0}, "default": None, "steps": [call]}
+    json.dumps(to_dict(TREE))
