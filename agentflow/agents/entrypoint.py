@@ -1,7 +1,7 @@
 """Entrypoints: finding the Python that a configuration names, and nothing but that.
 
 A module is looked for beside the file that names it, then in `runner.pythonpath`, then among installed packages; never in
-the current directory as such. A file that anybody may write is refused (guarantees.md S18).
+the current directory as such. A file that anybody may write is refused.
 """
 
 from __future__ import annotations

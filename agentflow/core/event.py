@@ -12,6 +12,7 @@ from agentflow.errors import InvalidEventError, InvalidValueError
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MAX_TEXT_CHARS = 4096
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})  # most events have none: they share this
 
 
 class Event:
@@ -43,7 +44,7 @@ class Event:
         self.target = target
         self._data: Mapping[str, Any] = {} if data is None else data
         self._own: dict[str, Any] | None = None
-        self._metadata: Mapping[str, str] = {} if metadata is None else metadata
+        self._metadata: Mapping[str, str] = _NO_METADATA if metadata is None else metadata
         self.session_id = session_id
         self.id = id
         self.timestamp = timestamp
@@ -147,7 +148,7 @@ def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
     twin._data = adopt_mapping(given, "event.data")
     twin._own = None
     metadata = event._metadata  # noqa: SLF001 - Event's own module
-    twin._metadata = checked_metadata(metadata, "event.metadata") if metadata else {}
+    twin._metadata = checked_metadata(metadata, "event.metadata") if metadata else _NO_METADATA
     session = event.session_id
     if session is None and metadata:
         session = twin._metadata.get("session_id")

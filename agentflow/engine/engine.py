@@ -154,7 +154,7 @@ class Engine:
         step = after
         if step is None:
             step = Step(self, run, frame, limit_s)
-            run.steps.add(step)
+            run.open(step)
         else:
             step.frame = frame
             step.limit_s = limit_s
@@ -168,9 +168,9 @@ class Engine:
 
     def _spawn(self, step: Step, phase: Phase) -> None:
         step.phase = phase
-        step.run.steps.add(step)
+        step.run.open(step)
         # Not loop.create_task: half as dear again, and a factory of eager tasks would begin before `step.task` is set.
-        step.task = asyncio.Task(self._carry(step), loop=self._loop)
+        step.task = asyncio.Task(self._carry(step), loop=self._loop, name=step.run.run_id)
 
     def respawn(self, step: Step, phase: Phase) -> None:
         """Let a fresh task go on with a step at a phase."""
@@ -289,7 +289,7 @@ class Engine:
 
     def _retire(self, step: Step) -> None:
         self._deadlines.drop(step)
-        step.run.steps.discard(step)
+        step.run.close(step)
 
     def _settle_event_hooks(self, step: Step) -> None:
         run = step.run

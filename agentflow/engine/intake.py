@@ -68,7 +68,7 @@ class Intake:
             is_taken = not self._is_closed
         except TimeoutError:
             raise QueueFullError(
-                f"queue full: {self._waiting} events wait, {self._running} run", hint="emit slower, or raise runner.queue_size"
+                f"queue full: {self._waiting} waiting, {self._running} running", hint="emit slower, or raise runner.queue_size"
             ) from None
         finally:
             if place in self._blocked:

@@ -45,6 +45,8 @@ class Run:
     """What the engine keeps of a run while it is open. Times are monotonic seconds."""
 
     __slots__ = (
+        "_step",
+        "_steps",
         "_usage",
         "begun",
         "calls",
@@ -55,7 +57,6 @@ class Run:
         "result",
         "run_id",
         "step_limit_s",
-        "steps",
         "timers",
         "waiters",
         "walk",
@@ -67,7 +68,8 @@ class Run:
         self.program = program
         self.walk = walk
         self.begun: float | None = None
-        self.steps: set[Step] = set()
+        self._step: Step | None = None  # the only open step of most runs; a set costs more than all the rest
+        self._steps: set[Step] | None = None
         self.timers: dict[Frame, FlowTimer] | None = None
         self.calls = 0
         self._usage: Usage | None = None
@@ -76,6 +78,30 @@ class Run:
         self.cancelled = ""  # why it was cancelled
         self.result: RunResult | None = None
         self.waiters: list[asyncio.Future[RunResult]] = []
+
+    @property
+    def steps(self) -> set[Step]:
+        """The open steps."""
+        steps = set(self._steps or ())
+        if self._step is not None:
+            steps.add(self._step)
+        return steps
+
+    def open(self, step: Step) -> None:
+        """Note that a step is open; nothing changes when it is known already."""
+        if self._step is None:
+            self._step = step
+        elif self._step is not step:
+            if self._steps is None:
+                self._steps = set()
+            self._steps.add(step)
+
+    def close(self, step: Step) -> None:
+        """Note that a step is open no more."""
+        if self._step is step:
+            self._step = None
+        if self._steps is not None:
+            self._steps.discard(step)
 
     @property
     def usage(self) -> Usage:

@@ -22,7 +22,7 @@ from agentflow.errors import EventTimeoutError, StepTimeoutError
 if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
 
-LAST_WAIT_S = 5.0  # after the second cancellation (guarantees.md G19)
+LAST_WAIT_S = 5.0  # for a handler that was cancelled twice, before it is left behind
 TIMED_OUT: Final = object()
 
 
@@ -77,7 +77,7 @@ class Supervision:
         step.turn += 1
         cause = step.cause
         if isinstance(cause, Closing):
-            step.run.steps.discard(step)
+            step.run.close(step)
             cause.pending.discard(step)
             if not cause.pending:
                 self._engine.cut(step.run, cause.frame, cause.failure)

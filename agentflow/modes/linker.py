@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from agentflow.config.diagnostics import Diagnostic, On
 from agentflow.config.display import KeyPath
@@ -100,12 +101,16 @@ class Linker:
         before = len(self.diagnostics)
         mode = self._mode(flow, path)
         if mode is None:
+            near = get_close_matches(flow.mode, self._tools.modes, n=1)
+            if near:  # probably the one that was meant: its names are checked in the same pass
+                self._check_names(flow, self._tools.modes[near[0]], path)
             self._check_unused(flow, path, frozenset())
             self._link_switch(flow, path)
             return None
         if "collaborative_agents" in mode.keys and flow.mode == "collaborative" and flow.collaborative_agents is None:
             flow = flow.model_copy(update={"collaborative_agents": list(self._enabled)})
-        self._check_keys(flow, mode, path)
+        self._check_needs(flow, mode, path)
+        self._check_names(flow, mode, path)
         self._check_unused(flow, path, mode.keys)
         if self._has_errors(before):
             self._link_switch(flow, path)
@@ -135,12 +140,14 @@ class Linker:
             self._say("AF0214", f"mode `{flow.mode}` takes no options", (*path, "options"), "key", hint)
         return mode
 
-    def _check_keys(self, flow: FlowConfig, mode: Mode, path: KeyPath) -> None:
+    def _check_needs(self, flow: FlowConfig, mode: Mode, path: KeyPath) -> None:
         for group in mode.needs:
             if all(getattr(flow, key) is None for key in group):
                 keys = " or ".join(f"`{key}`" for key in group)
                 example = f'{group[0]} = "a"' if group[0] in _NAMES else f'{group[0]} = ["a", "b"]'
                 self._say("AF0203", f"mode `{flow.mode}` needs {keys}", (*path, group[0]), "key", f"add e.g. {example}")
+
+    def _check_names(self, flow: FlowConfig, mode: Mode, path: KeyPath) -> None:
         for key in _NAME_LISTS:
             names = getattr(flow, key)
             if key in mode.keys and names is not None:

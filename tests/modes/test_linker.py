@@ -398,3 +398,9 @@ def test_project_with_mistakes_cannot_be_run(tmp_path: Path) -> None:
         project.require(may_lack_modes=False)
     assert "AF0201" in str(caught.value)
     project.require(may_lack_modes=True)
+
+
+def test_names_are_checked_under_the_mode_that_was_probably_meant(check: Check) -> None:
+    """A misspelt mode does not hide an unknown name in its list."""
+    _, found = check('[orchestration]\nmode = "sequental"\nsequential_agents = ["a", "nobody"]\n[agents.a]\n')
+    assert ["AF0201", "AF0205"] == [one.code for one in found]

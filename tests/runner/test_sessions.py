@@ -118,7 +118,7 @@ async def test_case_33_full_queue(make_runner: Make) -> None:
         with pytest.raises(QueueFullError) as caught:
             await runner.emit(Event(session_id="s"))
         assert 1 == _now() - before
-        assert "queue full: 1 events wait, 1 run; emit slower, or raise runner.queue_size" == str(caught.value)
+        assert "queue full: 1 waiting, 1 running; emit slower, or raise runner.queue_size" == str(caught.value)
         assert "AF0502" == caught.value.code
         await runner.emit(Event(session_id="another"))  # the queue is for those that wait
         gate.opened.set()
