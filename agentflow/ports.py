@@ -59,8 +59,11 @@ class Agent(Protocol):
 class Executor(Protocol):
     """Carries out calls: in this process, or elsewhere."""
 
-    async def execute(self, request: Request) -> Answer:
-        """Carry out one attempt and return its answer. Never raises: an error is an answer with a failure."""
+    def begin(self, request: Request) -> Awaitable[object]:
+        """Begin one attempt; the awaitable gives what `Request.answer` takes, or raises what the agent raised.
+
+        The engine makes answers of both, so that no executor has its own idea of what an error is.
+        """
 
 
 class Clock(Protocol):

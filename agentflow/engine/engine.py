@@ -11,15 +11,15 @@ from collections import deque
 from dataclasses import replace
 from sys import getrefcount
 
-from agentflow.core.event import Event, accept
+from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
 from agentflow.core.records import WorkflowEnded
 from agentflow.core.result import RunResult
-from agentflow.core.state import Scope, State
-from agentflow.core.walk import Answer, Walk
+from agentflow.core.state import State
+from agentflow.core.walk import Answer
+from agentflow.engine.acceptance import accepted_run
 from agentflow.engine.deadlines import Deadlines
-from agentflow.engine.durations import step_limit_of
 from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
 from agentflow.engine.phases import PHASES, state_of
@@ -32,7 +32,7 @@ from agentflow.errors import CancelledRunError
 EVENT_HOOK_LIMIT_S = 300.0
 BREATH = 128  # steps that one task makes before it lets others go on
 _UNKEPT = 3  # references to an event that nobody else holds: its step's, and two of the function that counts them
-_STEERING = frozenset({"route", "orchestration_override"})  # read from the event, not copied into the state
+LATE = Answer()  # of an attempt that was left behind: it must not touch what its step is now
 
 
 class Engine:
@@ -69,23 +69,7 @@ class Engine:
             InvalidEventError, InvalidValueError: the event is not valid.
             RoutingError: its `orchestration_override` names nothing.
         """
-        serial = self.clock.fresh_id()
-        accepted = accept(event, serial, self.clock.time)
-        metadata = accepted._metadata  # noqa: SLF001 - a view for each look-up costs more than the look-up
-        program = self.program
-        meta: dict[str, object] | None = None
-        limit_s: float | None = None
-        if metadata:
-            meta = {key: text for key, text in metadata.items() if key not in _STEERING}
-            if "orchestration_override" in metadata:
-                program = program.overridden(metadata["orchestration_override"])
-            if "agent_timeout" in metadata:
-                limit_s = step_limit_of(metadata["agent_timeout"])
-        scope = Scope(accepted._data.copy(), meta)  # type: ignore[attr-defined] # noqa: SLF001 - a dict, once accepted
-        walk = Walk(program.plan, accepted, scope, is_noting=bool(self._observers))
-        run = Run("run-" + serial, accepted, program, walk)
-        run.step_limit_s = limit_s
-        return run
+        return accepted_run(event, self.program, self.clock, is_noting=bool(self._observers))
 
     def admit(self, run: Run) -> bool:
         """Take a run in, at once or behind others. False when the queue is full: wait for `room` and try again."""
@@ -179,7 +163,7 @@ class Engine:
     async def _carry(self, step: Step) -> None:
         following: Step | None = step
         breath = BREATH
-        run, execute, hooks, observers = step.run, self.executor.execute, self.hooks, self._observers
+        run, begin, hooks, observers = step.run, self.executor.begin, self.hooks, self._observers
         try:
             while following is not None:
                 step = following
@@ -195,7 +179,13 @@ class Engine:
                         step.due = step.started + step.limit_s
                     else:
                         self._deadlines.add(step, step.limit_s, step.started)
-                    answer = await execute(step)
+                    answer = LATE
+                    try:
+                        returned = await begin(step)
+                        if step.turn == turn:
+                            answer = step.answer(returned)
+                    except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
+                        answer = step.failed(error)
                     if step.turn == turn and step.cause is None and answer.failure is None:
                         step.answered = answer
                     elif not await self._advance_after(step, turn, answer):
@@ -246,6 +236,16 @@ class Engine:
             following = await PHASES[step.phase](self, step)
             if step.turn == turn and step.cause is None:
                 step.phase = following
+
+    async def attempt(self, step: Step) -> Answer:
+        """Make one attempt; what `_carry` does in place for a step without hooks."""
+        turn = step.turn
+        self.prepare(step)
+        try:
+            returned = await self.executor.begin(step)
+            return step.answer(returned) if step.turn == turn else LATE
+        except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
+            return step.failed(error)
 
     def prepare(self, step: Step) -> None:
         """Set an attempt up: its number, its start, its own view of event and state."""

@@ -82,8 +82,7 @@ async def before(engine: Engine, step: Step) -> Phase:
 async def attempt(engine: Engine, step: Step) -> Phase:
     """Make one attempt."""
     turn = step.turn
-    engine.prepare(step)
-    answer = await engine.executor.execute(step)
+    answer = await engine.attempt(step)
     if step.turn != turn:
         return Phase.DONE  # too late: the step is another task's, which may be at its next attempt
     if answer.failure is not None:

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from agentflow.core.event import Event
-from agentflow.core.failure import Failure
+from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
 from agentflow.core.plan import Call
 from agentflow.core.result import AgentResult
@@ -158,6 +158,16 @@ class Step:
             told = patch.meta.pop("route")
             route = route if route is not None or not isinstance(told, str) else told
         return Answer(patch, None, route)
+
+    def failed(self, error: BaseException) -> Answer:
+        """Turn what a handler raised into an answer.
+
+        Raises:
+            GeneratorExit: the coroutine is being thrown away with its loop; nobody waits for the answer.
+        """
+        if isinstance(error, GeneratorExit) and not self.is_current:
+            raise error
+        return Answer(None, failure_of(error))
 
     def _take(self, returned: object) -> State:
         state = self.state
