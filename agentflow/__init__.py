@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agentflow.agents.function import agent
     from agentflow.config.diagnostics import ConfigError
-    from agentflow.core.event import Event
     from agentflow.core.result import AgentResult, RunResult
     from agentflow.core.state import State
     from agentflow.engine.hooks import Hook, HookArgs
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
     from agentflow.engine.step import Context
     from agentflow.errors import AgentflowError
     from agentflow.runner import Runner
+    from agentflow.system import Event as Event
 
 _HOMES = {
     "AgentResult": "core.result",
     "AgentflowError": "errors",
     "ConfigError": "config.diagnostics",
     "Context": "engine.step",
-    "Event": "core.event",
+    "Event": "system",  # which gives new events their id and time
     "Hook": "engine.hooks",
     "HookArgs": "engine.hooks",
     "RunHandle": "engine.run",

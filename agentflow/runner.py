@@ -22,7 +22,7 @@ from agentflow.engine.intake import Bounds
 from agentflow.engine.parts import Parts
 from agentflow.engine.run import RunHandle
 from agentflow.errors import EntrypointError, RegistrationError, RunnerStateError
-from agentflow.modes import Mode, Orchestrator
+from agentflow.modes import RESERVED_MODES, Mode, Orchestrator
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -180,8 +180,8 @@ class Runner:
             RunnerStateError: the runner has started.
         """
         self._require_not_started("register_mode")
-        if type(name) is not str or not name or name in self._project.modes:
-            raise RegistrationError(f"a mode cannot be named {name!r}", hint="choose a non-empty name that is not taken")
+        if type(name) is not str or not name or name in self._project.modes or name in RESERVED_MODES:
+            raise RegistrationError(f"a mode cannot be named {name!r}", hint="choose a non-empty name that agentflow does not use itself")
         given: object = orchestrator  # a caller without a type checker may pass anything
         if not callable(given):
             raise RegistrationError(f"mode `{name}` is {given!r}, not a function", hint="right: def mode(flow: FlowConfig) -> Node: ...")
@@ -266,7 +266,7 @@ class Runner:
         engine = self._taking_engine()
         run = engine.accept(event)
         while not engine.admit(run):
-            await engine.room()
+            await engine.room(run)
         return RunHandle(run, engine.cancel)
 
     async def run(self, event: Event) -> RunResult:
@@ -277,8 +277,8 @@ class Runner:
         """
         engine = self._taking_engine()
         run = engine.accept(event)
-        while not engine.admit(run):
-            await engine.room()
+        while not engine.admit(run):  # as in `emit`: a coroutine between would cost each event its frame
+            await engine.room(run)
         return await run.ended()
 
     def _taking_engine(self) -> Engine:

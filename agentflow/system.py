@@ -10,6 +10,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+from agentflow.core.event import Event as Event  # with its stamp: this is what `agentflow.Event` is
+
 
 class SystemClock:
     """Time and chance of this machine.
@@ -35,3 +37,6 @@ class SystemClock:
     def _renew(self) -> None:
         self._prefix = secrets.token_hex(6)
         self._counter = itertools.count(1)
+
+
+Event.stamp = SystemClock()  # a new event has its id and its time from here

@@ -96,7 +96,10 @@ class Finder:
         except BaseException as error:
             del sys.modules[key]
             told = f"importing `{name}` from {file} failed: {type(error).__name__}: {error}"
-            raise EntrypointError(told, hint=f"run it by itself: python {file.name}") from error
+            hint = f"run it by itself: python {file.name}"
+            if "relative import" in str(error):
+                hint = "import what stands beside it by its full name, e.g. from package.module import name"
+            raise EntrypointError(told, hint=hint) from error
         return module
 
     def _installed(self, name: str, folder: Path) -> ModuleType:
@@ -114,7 +117,7 @@ class Finder:
         except Exception as error:
             raise EntrypointError(f"importing `{name}` failed: {type(error).__name__}: {error}") from error
         finally:
-            sys.path[:] = [*sys.path, *(place for place in kept if place not in sys.path)] if len(sys.path) > len(kept) else kept
+            sys.path[:] = [*kept, *(place for place in sys.path if place not in kept)]
 
     def _check_mode(self, file: Path) -> None:
         mode = file.stat().st_mode

@@ -66,9 +66,12 @@ class FunctionAgent:
         arguments = (request.event, request.state, request.context) if wants_context else (request.event, request.state)
         work = functools.partial(copy_context().run, _caught, self.function, arguments)
         future = self._threads.pool().submit(work)
+        task = asyncio.current_task()
         try:
             returned, error = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
+            if future.cancelled() and (task is None or not task.cancelling()):
+                return await self._in_thread(wants_context, request)  # its pool was set aside before it began
             if self._threads.give_up(future, self.name):  # type: ignore[arg-type] # the result's type is of no interest
                 request.leave_behind()
             raise

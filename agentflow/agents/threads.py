@@ -44,5 +44,5 @@ class Threads:
     def close(self) -> None:
         """Let idle threads end; those that still run a handler end with it."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False)
+            self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

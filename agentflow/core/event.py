@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from agentflow.core.values import Json, adopt_mapping, check_text, copy_json
 from agentflow.errors import InvalidEventError, InvalidValueError
@@ -15,21 +15,37 @@ MAX_TEXT_CHARS = 4096
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})  # most events have none: they share this
 
 
+Value = TypeVar("Value")
+
+
+class Stamp(Protocol):
+    """What gives a new event its id and its time."""
+
+    def fresh_id(self) -> str:
+        """Return a text that no other event has."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch."""
+
+
 class Event:
     """One thing that happened, addressed to an agent or flow.
 
     Args:
         target: name of the agent or flow it is meant for; modes other than route may ignore it. "" when there is none.
-        data: a JSON object, default `{}`. It is checked and copied when the event is emitted.
+        data: a JSON object, default `{}`; copied. What is not JSON is refused when the event is emitted.
         metadata: str to str, default `{}`. `route`, `orchestration_override`, `agent_timeout` and `session_id` have a meaning.
         session_id: events of one session run one after another; None (the default) makes the event its own session.
-        id: 1-128 characters of `A-Za-z0-9_.:-`; given by the runner at emit when None.
-        timestamp: seconds since the epoch; given by the runner at emit when None.
+        id: 1-128 characters of `A-Za-z0-9_.:-`; a fresh one when None.
+        timestamp: seconds since the epoch; the present when None.
 
-    A handler's event is a view of its own: changing `event.data` reaches nobody else. `event.metadata` is read-only.
+    A handler's event is a view of its own: changing `event.data` or `event.metadata` reaches nobody else.
     """
 
-    __slots__ = ("_data", "_metadata", "_own", "id", "session_id", "target", "timestamp")
+    __slots__ = ("_data", "_fault", "_id", "_metadata", "_own", "_own_metadata", "session_id", "target", "timestamp")
+
+    # Gives fresh ids and the time: the core has neither. agentflow.system puts its clock here.
+    stamp: ClassVar[Stamp | None] = None
 
     def __init__(
         self,
@@ -42,36 +58,58 @@ class Event:
         timestamp: float | None = None,
     ) -> None:
         self.target = target
-        self._data: Mapping[str, Any] = {} if data is None else data
+        self._fault: InvalidValueError | None = None
+        self._data: Mapping[str, Any] = {}
+        if data is not None:
+            try:
+                self._data = adopt_mapping(data, "event.data")  # the one pass: emit has nothing to copy or check again
+            except InvalidValueError as fault:
+                self._data, self._fault = data, fault
         self._own: dict[str, Any] | None = None
-        self._metadata: Mapping[str, str] = _NO_METADATA if metadata is None else metadata
+        self._own_metadata: dict[str, str] | None = None
+        self._metadata: Mapping[str, str] = _NO_METADATA if metadata is None else _copied(metadata)
         self.session_id = session_id
-        self.id = id
-        self.timestamp = timestamp
+        stamp = Event.stamp
+        # A list stands for an id to come: made when somebody asks, and shared with the copies, so that all tell the same.
+        self._id: str | list[str] | None = id if id is not None or stamp is None else []
+        self.timestamp = timestamp if timestamp is not None or stamp is None else stamp.time()
+
+    @property
+    def id(self) -> str | None:
+        """The event's id; None while nothing gives ids."""
+        told = self._id
+        if type(told) is not list:
+            return told  # type: ignore[return-value]
+        if not told:
+            told.append(f"event-{Event.stamp.fresh_id()}" if Event.stamp is not None else "event")
+        return told[0]
 
     @property
     def data(self) -> dict[str, Any]:
         """The event's data; a copy of this view's own, made when first read."""
         own = self._own
         if own is None:
-            data = self._data
-            own = self._own = copy_json(data) if type(data) is dict else dict(data)  # type: ignore[assignment]
-        return own  # type: ignore[return-value]
+            own = self._own = _copied(self._data)
+        return own
 
     @property
-    def metadata(self) -> Mapping[str, str]:
-        """The event's metadata, read-only."""
-        return MappingProxyType(dict(self._metadata))
+    def metadata(self) -> dict[str, str]:
+        """The event's metadata; a copy of this view's own, made when first read."""
+        own = self._own_metadata
+        if own is None:
+            own = self._own_metadata = _copied(self._metadata)
+        return own
 
     def view(self) -> Event:
         """Return an equal event whose data can be changed without reaching this one."""
         twin = object.__new__(Event)
         twin.target = self.target
         twin._data = self._data
-        twin._own = None
+        twin._fault = None
+        twin._own = twin._own_metadata = None
         twin._metadata = self._metadata
         twin.session_id = self.session_id
-        twin.id = self.id
+        twin._id = self._id
         twin.timestamp = self.timestamp
         return twin
 
@@ -90,18 +128,13 @@ class Event:
             "metadata": self._metadata,
         }
 
-    @property
-    def is_touched(self) -> bool:
-        """Say whether somebody read `data` of this view and so may have changed it."""
-        return self._own is not None
-
     def to_dict(self) -> dict[str, Json]:
         """Return the event as JSON: id, target, data, metadata, session_id, timestamp."""
         return {
             "id": self.id,
             "target": self.target,
-            "data": copy_json(dict(self._data if self._own is None else self._own)),
-            "metadata": dict(self._metadata),
+            "data": _copied(self._data if self._own is None else self._own),
+            "metadata": dict(self._metadata if self._own_metadata is None else self._own_metadata),
             "session_id": self.session_id,
             "timestamp": self.timestamp,
         }
@@ -124,8 +157,22 @@ class Event:
         fields = {key: value for key, value in row.items() if value is not None}
         return cls(**fields)  # type: ignore[arg-type]
 
+    def __eq__(self, other: object) -> bool:
+        return self.to_dict() == other.to_dict() if isinstance(other, Event) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def __repr__(self) -> str:
         return f"Event({self.target!r}, id={self.id!r}, session_id={self.session_id!r})"
+
+
+def _copied(given: Mapping[str, Value]) -> dict[str, Value]:
+    """Copy what a caller gave, as far as it is data at all: what is not is refused at emit, with its path."""
+    try:
+        return copy_json(given if type(given) is dict else dict(given))  # type: ignore[arg-type, return-value]
+    except (RecursionError, TypeError, ValueError):
+        return given  # type: ignore[return-value]
 
 
 def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
@@ -144,10 +191,15 @@ def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
         raise InvalidEventError(f"event.target is {type(event.target).__name__}, not a string")
     check_text(event.target, "event.target")
     twin.target = event.target
-    given = event._own if event._own is not None else event._data  # noqa: SLF001 - Event's own module
-    twin._data = adopt_mapping(given, "event.data")
-    twin._own = None
-    metadata = event._metadata  # noqa: SLF001 - Event's own module
+    if event._own is not None:  # noqa: SLF001 - Event's own module
+        twin._data = adopt_mapping(event._own, "event.data")  # noqa: SLF001
+    elif event._fault is not None:  # noqa: SLF001
+        raise event._fault  # noqa: SLF001
+    else:
+        twin._data = event._data  # noqa: SLF001 - nobody changes it in place
+    twin._fault = None
+    twin._own = twin._own_metadata = None
+    metadata = event._metadata if event._own_metadata is None else event._own_metadata  # noqa: SLF001 - Event's own module
     twin._metadata = checked_metadata(metadata, "event.metadata") if metadata else _NO_METADATA
     session = event.session_id
     if session is None and metadata:
@@ -155,12 +207,12 @@ def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
     if session is not None:
         _check_session(session)
     twin.session_id = session
-    if event.id is None:
-        twin.id = "event-" + serial
-    elif type(event.id) is str and _ID.fullmatch(event.id):
-        twin.id = event.id
-    else:
-        raise InvalidEventError(f"event.id is {event.id!r}", hint="use 1-128 characters of A-Z a-z 0-9 _ . : -")
+    told = event._id  # noqa: SLF001 - Event's own module
+    if told is None:
+        told = "event-" + serial
+    elif type(told) is not list and not (type(told) is str and _ID.fullmatch(told)):
+        raise InvalidEventError(f"event.id is {told!r}", hint="use 1-128 characters of A-Z a-z 0-9 _ . : -")
+    twin._id = told
     twin.timestamp = now() if event.timestamp is None else _checked_time(event.timestamp)
     return twin
 

@@ -46,6 +46,11 @@ class Patch:
         self.meta = meta
         self.is_removing = is_removing
 
+    def take_route(self) -> str | None:
+        """Take `meta["route"]` out and return it: it steers, and is never kept in a state."""
+        route = self.meta.pop("route", None) if self.meta else None
+        return route if isinstance(route, str) else None
+
     def values(self) -> dict[str, Json]:
         """Return a copy of the keys the step set, without those it removed."""
         return {key: copy_json(value) for key, value in self.data.items() if value is not REMOVED}  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ MAX_BYTES = 4 * 1024 * 1024
 BYTES_PER_VALUE = 8
 
 _ATOMS = frozenset({bool, type(None)})
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _TEXTS = {str}
 
 
@@ -194,20 +195,18 @@ def check_key(key: object, path: str) -> None:
 
 def copy_json(value: Json) -> Json:
     """Return a deep copy of a JSON value; flat lists and dicts are copied in one go."""
-    if type(value) is list:
-        if _is_flat(value):
-            return value.copy()
-        return [copy_json(item) for item in value]
-    if type(value) is dict:
-        if _is_flat(value.values()):
-            return value.copy()
-        return {key: copy_json(item) for key, item in value.items()}
+    kind = type(value)
+    if kind is list:
+        items = cast("list[Json]", value)
+        if set(map(type, items)) <= _SCALARS:
+            return items.copy()
+        return [item if type(item) in _SCALARS else copy_json(item) for item in items]
+    if kind is dict:
+        table = cast("dict[str, Json]", value)
+        return {key: item if type(item) in _SCALARS else copy_json(item) for key, item in table.items()}
+    if kind not in _SCALARS and isinstance(value, (Mapping, list)):  # e.g. an OrderedDict that a handler has set
+        return copy_json(list(value) if isinstance(value, list) else dict(value))
     return value
-
-
-def _is_flat(items: object) -> bool:
-    kinds = set(map(type, items))  # type: ignore[call-overload]
-    return list not in kinds and dict not in kinds
 
 
 def same(left: object, right: object) -> bool:

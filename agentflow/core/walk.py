@@ -85,7 +85,7 @@ class Walk:
         ready: list[Frame] = []
         frame = frame or self.root
         if frame is None:
-            self._end(failure)
+            self.end(failure)
             return ready
         if type(frame.node) is not Call:
             self._salvage(frame)
@@ -269,7 +269,7 @@ class Walk:
                 frame.child = None  # parent and child would keep each other alive
             parent = frame.parent
             if parent is None:
-                self._end(failure)
+                self.end(failure)
                 return
             match parent.node:
                 case Seq(steps=steps):
@@ -391,7 +391,8 @@ class Walk:
             if frame.scope is not frame.outer:
                 self._fold(frame)
 
-    def _end(self, failure: Failure | None) -> None:
+    def end(self, failure: Failure | None) -> None:
+        """End the walk as it stands."""
         self.is_done = True
         self.root = None
         if failure is not None:

@@ -24,14 +24,13 @@ from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
 from agentflow.engine.phases import PHASES, state_of
 from agentflow.engine.run import FlowTimer, Run
-from agentflow.engine.step import ATTEMPT, NEW, Phase, Step
+from agentflow.engine.step import ATTEMPT, NEW, UNKEPT, Phase, Step
 from agentflow.engine.supervision import Supervision
 from agentflow.engine.telling import Teller
 from agentflow.errors import CancelledRunError
 
 EVENT_HOOK_LIMIT_S = 300.0
 BREATH = 128  # steps that one task makes before it lets others go on
-_UNKEPT = 3  # references to an event that nobody else holds: its step's, and two of the function that counts them
 LATE = Answer()  # of an attempt that was left behind: it must not touch what its step is now
 
 
@@ -57,7 +56,7 @@ class Engine:
         self._is_beginning = False
         self._hook_limit_s = EVENT_HOOK_LIMIT_S
         self._intake = Intake(parts.bounds)
-        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self._loop, lambda item: self.supervision.on_due(item))
+        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self._loop, self._on_due)
         self.supervision = Supervision(self, self._deadlines, parts.grace_s)
 
     # --- from an event to its first step ---
@@ -81,13 +80,9 @@ class Engine:
             self._begin(run)
         return True
 
-    async def room(self) -> None:
-        """Wait for a place in the queue.
-
-        Raises:
-            QueueFullError: no place came free in time.
-        """
-        await self._intake.room()
+    async def room(self, run: Run) -> None:
+        """Wait until a run that was not admitted may be tried again, or raise QueueFullError."""
+        await self._intake.room(run.event.session_id)
 
     def _begin(self, run: Run) -> None:
         run.begun = self.monotonic()
@@ -198,10 +193,12 @@ class Engine:
                     breath = BREATH
                     await self._breathe(following)
         except Exception as error:  # noqa: BLE001 - a fault of ours ends the run, it must not hang it
-            self._crash(step, error)
+            self._retire(step)
+            self._crash(run, error)
 
     async def _breathe(self, step: Step) -> None:
         """Let others go on: a line of handlers that never wait would keep the loop, and every deadline, from them."""
+        self._deadlines.drop(step)  # it still has the place of the step before
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
@@ -223,7 +220,7 @@ class Engine:
             if step.turn != turn:
                 self.teller.say("late_result", {"run_id": step.run.run_id})  # the record is another call's by now
                 return False
-            if step.cause is None and _is_cancelled_outside(step):
+            if step.cause is None and step.is_cancelled_outside:
                 self.cancel(step.run, "cancelled")
             if step.cause is not None:
                 self.supervision.hand_over(step)
@@ -250,7 +247,7 @@ class Engine:
     def prepare(self, step: Step) -> None:
         """Set an attempt up: its number, its start, its own view of event and state."""
         event = step.event
-        if event._own is not None or getrefcount(event) > _UNKEPT:  # noqa: SLF001 - read, or kept: it is theirs
+        if event._own is not None or event._own_metadata is not None or getrefcount(event) > UNKEPT:  # noqa: SLF001 - read, or kept: it is theirs
             step.event = step.run.event.view()
         step.run.calls += 1
         step.attempt += 1
@@ -354,17 +351,26 @@ class Engine:
         used = run.calls if run._usage is None else replace(run.usage)  # noqa: SLF001
         return RunResult(run.run_id, run.walk, run.program.names, used, ending)
 
-    def _crash(self, step: Step, error: Exception) -> None:
+    def _crash(self, run: Run, error: Exception) -> None:
         """End a run on a fault of agentflow itself."""
-        run = step.run
         self.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(error))}, error)
-        self._retire(step)
         if run.result is not None:
             return
         if run.walk.is_done:
             self._seal(run)
         else:
-            self.supervision.close(run, None, failure_of(error))
+            try:
+                self.supervision.close(run, None, failure_of(error))
+            except Exception as second:  # noqa: BLE001 - the last resort: whatever is wrong with it, the run ends
+                self.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(second))}, second)
+                run.walk.end(failure_of(error))
+                self._seal(run)
+
+    def _on_due(self, item: Step | FlowTimer) -> None:
+        try:
+            self.supervision.on_due(item)
+        except Exception as error:  # noqa: BLE001 - a fault in one run must not stop the clock of all
+            self._crash(item.run, error)
 
     async def drain(self, timeout_s: float) -> tuple[list[str], list[str]]:
         """Wait for all runs to end, then cancel the rest; return the ids of the cancelled and what was abandoned."""
@@ -389,11 +395,3 @@ class Engine:
                 await self._idle.wait()
         except TimeoutError:
             return
-
-
-def _is_cancelled_outside(step: Step) -> bool:
-    """Say whether somebody else cancelled the task, e.g. a loop that shuts down; a handler may raise the same by itself."""
-    if step.failure is None or step.failure.type != "CancelledError":
-        return False
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

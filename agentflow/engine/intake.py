@@ -37,7 +37,7 @@ class Intake:
         self._sessions: dict[str, deque[Run]] = {}  # a session is here while one of its runs is open
         self._ready: deque[Run] = deque()  # runs that wait for nothing but a free place
         self._waiting = 0
-        self._blocked: deque[asyncio.Future[None]] = deque()
+        self._blocked: dict[asyncio.Future[None], str | None] = {}  # callers of `room`, in order, with their session
         self._promised = 0  # places that were given to blocked callers which have not gone on yet
         self._is_closed = False
 
@@ -50,17 +50,15 @@ class Intake:
         """Say whether a run of this session would begin now if it were admitted."""
         return self._running < self._bounds.max_running and not self._ready and session_id not in self._sessions
 
-    async def room(self) -> None:
-        """Return when one more run can wait.
+    async def room(self, session_id: str | None) -> None:
+        """Return when one more run of this session can wait or begin.
 
         Raises:
             QueueFullError: there was no place within `queue_wait_s`.
             RunnerStateError: the intake was closed meanwhile.
         """
-        if self._has_room() and not self._blocked:
-            return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._blocked.append(place)
+        self._blocked[place] = session_id
         is_taken = False
         try:
             async with asyncio.timeout(self._bounds.queue_wait_s):
@@ -72,7 +70,7 @@ class Intake:
             ) from None
         finally:
             if place in self._blocked:
-                self._blocked.remove(place)
+                del self._blocked[place]
             elif not place.cancelled():
                 self._promised -= 1
                 if not is_taken:
@@ -88,7 +86,7 @@ class Intake:
     def admit(self, run: Run) -> bool | None:
         """Take a run in: True when it begins now, False when `release` hands it out later, None when the queue is full."""
         session_id = run.event.session_id
-        if session_id is None and not self._ready and self._running < self._bounds.max_running:
+        if session_id is None and self._running < self._bounds.max_running:
             self._running += 1
             return True
         if not self._begins_at_once(session_id) and not self._has_room():
@@ -112,6 +110,7 @@ class Intake:
         self._running -= 1
         self._leave_session(run)
         if not self._ready:
+            self._wake_beginner()
             return None
         following = self._ready.popleft()
         self._waiting -= 1
@@ -140,11 +139,23 @@ class Intake:
             del self._sessions[session_id]
 
     def _wake(self) -> None:
-        while self._blocked and (self._is_closed or self._has_room()):
-            place = self._blocked.popleft()
-            if not place.done():
-                place.set_result(None)
-                self._promised += 1
+        for place in list(self._blocked):
+            if not self._is_closed and not self._has_room():
+                return
+            self._promise(place)
+
+    def _wake_beginner(self) -> None:
+        """Let the first caller go on whose run would begin at once, now that a run has ended and none waits for its place."""
+        for place, session_id in self._blocked.items():
+            if self._begins_at_once(session_id):
+                self._promise(place)
+                return
+
+    def _promise(self, place: asyncio.Future[None]) -> None:
+        del self._blocked[place]
+        if not place.done():
+            place.set_result(None)
+            self._promised += 1
 
     def _has_room(self) -> bool:
         """Say whether one more run may wait, counting the places that are promised."""

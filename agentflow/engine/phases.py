@@ -34,7 +34,7 @@ async def before_event(engine: Engine, step: Step) -> Phase:
             await call(callback, args)
             if step.is_left(turn):
                 return Phase.DONE
-        scope.apply(args.state.patch_to(scope))
+        _keep(scope, args.state)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         if not _is_lost(step, turn, error):
             step.failure = replace(failure_of(error), stage="before_event_handling")
@@ -53,7 +53,7 @@ async def after_event(engine: Engine, step: Step) -> Phase:
         try:
             await call(callback, args)
             if not step.is_left(turn):
-                scope.apply(args.state.patch_to(scope))
+                _keep(scope, args.state)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if not _is_lost(step, turn, error):
                 _report(engine, step, Hook.AFTER_EVENT_HANDLING, name, error)
@@ -130,7 +130,8 @@ async def after_failure(engine: Engine, step: Step) -> Phase:
         try:
             if await call(callback, args) and not step.is_left(turn):
                 state = args.state
-                step.answered = Answer(state.patch_to(scope))
+                patch = state.patch_to(scope)
+                step.answered = Answer(patch, None, patch.take_route())
                 step.failure = None
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if _is_lost(step, turn, error):
@@ -153,16 +154,17 @@ async def after(engine: Engine, step: Step) -> Phase:
     answer = step.answered
     if not callbacks or answer is None:
         return Phase.DONE
-    state = _with(scope, answer.patch)
     for name, callback in callbacks:
+        state = _with(scope, answer.patch)  # a fresh one each time: what a callback wrote before it raised is dropped
         args = _args(engine, step, Hook.AFTER_AGENT_RUN, state)
         args.result = AgentResult(state, answer.route, duration_s=engine.monotonic() - step.begun, attempts=max(step.attempt, 1))
         try:
             await call(callback, args)
             if step.is_left(turn):
                 break
-            step.answered = Answer(args.state.patch_to(scope), None, answer.route)
-            state = args.state
+            patch = args.state.patch_to(scope)
+            route = patch.take_route()
+            step.answered = answer = Answer(patch, None, route if answer.route is None else answer.route)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if _is_lost(step, turn, error):
                 break
@@ -182,6 +184,13 @@ PHASES = {
     Phase.ERROR: after_failure,
     Phase.AFTER: after,
 }
+
+
+def _keep(scope: Scope, state: State) -> None:
+    """Settle what callbacks made of a state; a route they set in it steers nothing and is dropped."""
+    patch = state.patch_to(scope)
+    patch.take_route()
+    scope.apply(patch)
 
 
 def _scope(step: Step) -> Scope:

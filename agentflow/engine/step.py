@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from enum import IntEnum
 from math import inf
+from sys import getrefcount
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from agentflow.core.event import Event
@@ -42,6 +44,16 @@ class Phase(IntEnum):
 
 # An enum's member costs a descriptor call each time it is looked up; the hot path uses these.
 NEW, ATTEMPT = Phase.NEW, Phase.ATTEMPT
+
+
+def _references_of_an_unkept_event() -> int:
+    """Count as `Engine.prepare` does, so that the figure holds on any Python: what is above it, somebody else keeps."""
+    holder = SimpleNamespace(event=Event())
+    event = holder.event
+    return getrefcount(event)
+
+
+UNKEPT = _references_of_an_unkept_event()
 
 
 class Step:
@@ -124,6 +136,14 @@ class Step:
         return self.turn != turn or self.cause is not None
 
     @property
+    def is_cancelled_outside(self) -> bool:
+        """Whether somebody else cancelled the task, e.g. a loop that shuts down; a handler may raise the same by itself."""
+        if self.failure is None or self.failure.type != "CancelledError":
+            return False
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    @property
     def context(self) -> Context:
         """The `ctx` of this attempt."""
         return Context(self)
@@ -154,9 +174,9 @@ class Step:
             else:
                 state = self._take(returned)
         patch = state.patch_to(self.frame.scope)  # type: ignore[union-attr]
-        if patch.meta and "route" in patch.meta:
-            told = patch.meta.pop("route")
-            route = route if route is not None or not isinstance(told, str) else told
+        if patch.meta is not None:
+            told = patch.take_route()
+            route = told if route is None else route
         return Answer(patch, None, route)
 
     def failed(self, error: BaseException) -> Answer:

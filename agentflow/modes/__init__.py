@@ -61,3 +61,6 @@ LATER_MODES = (
     "decision_tree",
     "graph",
 )
+
+# Names that a registered mode may not take: those of modes to come, and what is read as `collaborative`.
+RESERVED_MODES = frozenset({*LATER_MODES, "collaborate"})

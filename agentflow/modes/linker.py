@@ -115,7 +115,7 @@ class Linker:
         if self._has_errors(before):
             self._link_switch(flow, path)
             return None
-        body = self._link(mode.plan(flow), flow, path)
+        body = self._planned(mode, flow, path)
         if body is None and not self._is_overfull and not self._has_errors(before):
             self._say("AF0203", f"mode `{flow.mode}` gave no plan, or one without steps", (*path, "mode"))
         cases = self._link_switch(flow, path)
@@ -127,6 +127,15 @@ class Linker:
         if isinstance(body, Call) or body.flow is not None:
             return Seq((body,), told)  # a single step keeps what it is: an agent, or a flow of its own
         return replace(body, flow=told)
+
+    def _planned(self, mode: Mode, flow: FlowConfig, path: KeyPath) -> Node | None:
+        """Link what a mode's function gives. A registered one is somebody else's code: it may raise, or give anything."""
+        try:
+            plan = mode.plan(flow)
+        except Exception as error:  # noqa: BLE001
+            self._say("AF0217", f"mode `{flow.mode}` raised {type(error).__name__}: {error}", (*path, "mode"))
+            return None
+        return self._link(plan, flow, path)
 
     def _mode(self, flow: FlowConfig, path: KeyPath) -> Mode | None:
         mode = self._tools.modes.get(flow.mode)
@@ -226,18 +235,37 @@ class Linker:
                 linked = self._link_each(steps, flow, path)
                 return replace(node, steps=linked) if linked else None
             case Par(branches=branches):
+                if node.concurrency < 1:
+                    return self._malformed(flow, path, f"Par.concurrency is {node.concurrency}")
                 linked = self._link_each(branches, flow, path)
                 return replace(node, branches=linked, merge=self._link_merge(node.merge)) if linked else None
             case Loop(body=body, until=until):
-                inner = self._link(body, flow, path)
+                if node.bound < 1:
+                    return self._malformed(flow, path, f"Loop.bound is {node.bound}")
+                inner = self._link_hand_off(body, flow, path) if node.is_handoff else self._link(body, flow, path)
                 if isinstance(until, Unread):
                     until = self._rule(until.source, (*path, "until"))
                 return replace(node, body=inner, until=until) if inner is not None else None
-            case Branch(routes=routes) if routes is not None and not node.cases:
-                return self._link_routes(node, flow, path)
             case Branch(cases=cases):
+                if node.routes is not None:
+                    return self._malformed(flow, path, "a Branch by route stands outside a Loop that hands on")
+                conditions = [self._rule(one.source, (*path, "mode")) if isinstance(one, Unread) else one for one in node.conditions]
                 linked = self._link_each(cases, flow, path)
-                return replace(node, cases=linked) if linked else None
+                if not linked or not all(conditions):
+                    return None
+                return replace(node, cases=linked, conditions=tuple(one for one in conditions if one is not None))
+
+    def _link_hand_off(self, body: Node, flow: FlowConfig, path: KeyPath) -> Node | None:
+        if not isinstance(body, Branch) or body.routes is None:
+            return self._malformed(flow, path, "the body of a Loop that hands on is no Branch by route")
+        if not body.cases:
+            return self._link_routes(body, flow, path)
+        linked = self._link_each(body.cases, flow, path)
+        return replace(body, cases=linked) if linked else None
+
+    def _malformed(self, flow: FlowConfig, path: KeyPath, what: str) -> Node | None:
+        self._say("AF0217", f"mode `{flow.mode}` gave a plan that cannot run: {what}", (*path, "mode"))
+        return None
 
     def _link_each(self, nodes: tuple[Node, ...], flow: FlowConfig, path: KeyPath) -> tuple[Node, ...] | None:
         linked = [self._link(node, flow, path) for node in nodes]
@@ -288,7 +316,9 @@ class Linker:
             names = [*(flow.collaborative_agents or ()), *(flow.sequential_agents or ()), *(rule.use for rule in flow.switch)]
             for other in (*names, flow.loop_agent or ""):
                 named_by.setdefault(other, []).append(name)
-        waiting = [name for name, flow in self._config.flows.items() if flow.mode == "route"]
+        # What a registered mode's plan names is not known from its keys: its flows are taken for route flows.
+        plain = {name for name, mode in self._tools.modes.items() if mode.keys and name != "route"}
+        waiting = [name for name, flow in self._config.flows.items() if flow.mode not in plain]
         routing = set(waiting)
         while waiting:
             found = [name for name in named_by.get(waiting.pop(), ()) if name not in routing]

@@ -12,6 +12,12 @@ from agentflow.core.event import Event, accept
 from agentflow.errors import InvalidEventError, InvalidValueError
 
 
+@pytest.fixture(autouse=True)
+def _no_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave events without id and time, as the pure core makes them."""
+    monkeypatch.setattr(Event, "stamp", None)
+
+
 def taken(event: Event) -> Event:
     return accept(event, "1", lambda: 12.5)
 
@@ -37,10 +43,8 @@ def test_accepted_event_is_a_copy() -> None:
 def test_emitter_may_change_data_until_emit() -> None:
     """What was put into `event.data` before emit is part of the event, in JSON too."""
     event = Event("a", MappingProxyType({"n": 1}))
-    assert not event.is_touched
     event.data["m"] = 2
     assert event.data == {"n": 1, "m": 2}
-    assert event.is_touched
     assert event.to_dict()["data"] == {"n": 1, "m": 2}
     assert taken(event).data == {"n": 1, "m": 2}
 
@@ -54,10 +58,41 @@ def test_view_has_data_of_its_own() -> None:
     assert (first.id, first.target, first.session_id, first.timestamp, first.metadata) == ("event-1", "a", "s", 12.5, {"k": "v"})
 
 
-def test_metadata_is_read_only() -> None:
-    """Metadata cannot be changed through the event."""
-    with pytest.raises(TypeError):
-        taken(Event("a", metadata={"k": "v"})).metadata["k"] = "w"  # type: ignore[index]
+def test_metadata_is_each_views_own() -> None:
+    """What one view's metadata is changed to, no other view sees; before emit it is part of the event."""
+    event = Event("a", metadata={"k": "v"})
+    event.metadata["n"] = "1"
+    first, second = taken(event).view(), taken(event).view()
+    first.metadata["k"] = "w"
+    assert {"k": "v", "n": "1"} == second.metadata == event.to_dict()["metadata"]
+
+
+def test_event_keeps_copies_of_what_it_was_given() -> None:
+    """What is done to the given data and metadata after the event was made does not reach it."""
+    data: dict[str, Any] = {"items": [1]}
+    metadata = {"k": "v"}
+    event = Event("a", data, metadata)
+    data["items"].append(2)
+    metadata["k"] = "w"
+    assert ({"items": [1]}, {"k": "v"}) == (event.data, event.metadata)
+
+
+def test_event_that_holds_itself_is_refused_at_emit() -> None:
+    """Data that no copy can be made of is no error when the event is made, and one with its path when it is emitted."""
+    data: dict[str, Any] = {}
+    data["self"] = data
+    with pytest.raises(InvalidValueError, match="event.data.self"):
+        taken(Event("a", data))
+
+
+def test_events_are_equal_when_all_they_say_is() -> None:
+    """An event equals the one made from its JSON, and no other."""
+    event = Event("a", {"n": 1}, {"k": "v"}, id="e", timestamp=1.0, session_id="s")
+    again = Event.from_dict(event.to_dict())
+    assert event == again
+    assert {event} == {again}
+    assert event != Event("a", {"n": 2}, {"k": "v"}, id="e", timestamp=1.0, session_id="s")
+    assert event != "e"
 
 
 @pytest.mark.parametrize(

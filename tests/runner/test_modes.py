@@ -533,3 +533,17 @@ async def test_kept_event_stays_as_it_was(make_runner: Callable[..., Runner]) ->
     async with make_runner({"mode": "sequential", "sequential_agents": ["keep", "change"]}, {"keep": keep, "change": change}) as runner:
         assert "completed" == (await runner.run(Event("", {"n": 1}))).status
     assert {"n": 1} == kept[0].data
+
+
+async def test_event_has_its_id_and_time_from_the_start(make_runner: Callable[..., Runner]) -> None:
+    """Each new event has an id and a time of its own, and its handler sees the same ones."""
+    seen: list[Event] = []
+
+    async def see(event: Event, state: State) -> None:
+        seen.append(event)
+
+    event = Event("see")
+    async with make_runner({}, {"see": see}) as runner:
+        await runner.run(event)
+    assert (event.id, event.timestamp) == (seen[0].id, seen[0].timestamp)
+    assert 100 == len({Event("a").id for _ in range(100)})

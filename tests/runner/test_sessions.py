@@ -433,3 +433,30 @@ def test_case_01_configurations_are_checked(make_runner: Make) -> None:
             Runner.from_dict({"orchestration": flow, "agents": {"a": {}}}, environ={})
     for flow in (SEQUENCE, {}, {"mode": "collaborate"}, {"mode": "loop", "loop_agent": "a"}):
         Runner.from_dict({"orchestration": flow, "agents": {"a": {}}}, environ={})
+
+
+async def test_blocked_emit_begins_when_a_place_is_free(make_runner: Any) -> None:
+    """An emit that waits in a full queue begins as soon as a run ends whose place nobody who waits can take."""
+    gates = {name: asyncio.Event() for name in "ab"}
+
+    async def hold(event: Event, state: State) -> None:
+        gate = gates.get(event.data["name"])
+        if gate is not None:
+            await gate.wait()
+
+    async with make_runner({}, {"hold": hold}, runner={"max_running": 2, "queue_size": 1, "queue_wait_seconds": 60}) as runner:
+
+        async def emit(name: str, session: str | None) -> Any:
+            return await runner.emit(Event("hold", {"name": name}, session_id=session))
+
+        first = await emit("a", "s")
+        await emit("next", "s")
+        await emit("b", None)
+        blocked = asyncio.create_task(emit("c", None))
+        await asyncio.sleep(0)
+        assert not blocked.done()
+        gates["b"].set()
+        handle = await asyncio.wait_for(blocked, 1)
+        assert "completed" == (await handle.result()).status
+        assert not first.is_done
+        gates["a"].set()
