@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,8 @@ from agentflow.system import SystemClock
 if TYPE_CHECKING:
     from agentflow.logs import StructuredLog
 
-UNKNOWN_MODE = "AF0201"
+# What a mode or an agent that is registered before the start may still cure; a near miss of a known mode is a mistake.
+REGISTERED_LATER = frozenset({"AF0201", "AF0218"})
 
 
 @dataclass
@@ -57,14 +60,14 @@ class Project:
         return plan, sorted([*self.draft.diagnostics, *located], key=_order)
 
     def require(self, *, may_lack_modes: bool) -> None:
-        """Refuse a configuration with mistakes; an unknown mode may still be registered when `may_lack_modes`.
+        """Refuse a configuration with mistakes; modes and agents may still be registered when `may_lack_modes`.
 
         Raises:
             ConfigError: with every mistake.
         """
         _, found = self.check()
         errors = [one for one in found if one.severity == "error"]
-        if all(one.code == UNKNOWN_MODE for one in errors) and may_lack_modes:
+        if may_lack_modes and all(one.code in REGISTERED_LATER for one in errors) and not self._has_misspelt_mode():
             return
         if errors:
             raise ConfigError(found)
@@ -115,12 +118,24 @@ class Project:
             listed = ", ".join(missing)
             raise MissingHandlerError(
                 f"no handler for {'agent' if len(missing) == 1 else 'agents'} {listed}",
-                hint="register one:\n"
-                f'    @runner.agent("{first}")\n'
+                hint=f"{self._where_handlers_go()}\n"
+                f'    @agent("{first}")\n'
                 f"    async def {first.replace('-', '_').replace('.', '_')}(event, state):\n"
                 f'        return {{"{first}": "done"}}\n'
-                f'or set handler = "module:function" in [agents.{first}]',
+                f'or set handler = "module:function" in [agents.{first}], or runner.register_agent("{first}", function)',
             )
+
+    def _has_misspelt_mode(self) -> bool:
+        """Say whether a mode is so near a known one, or so empty, that nobody means to register it."""
+        named = {flow.mode for flow in (self.config.orchestration, *self.config.flows.values())} - set(self.modes)
+        return any(not name.strip() or get_close_matches(name.lower(), self.modes, n=1, cutoff=0.8) for name in named)
+
+    def _where_handlers_go(self) -> str:
+        entrypoint = self.config.agent_flow.entrypoint
+        if entrypoint is None:
+            start = 'name a module in [agent_flow], e.g. entrypoint = "handlers"'
+            return f"{start}, and put into handlers.py, below `from agentflow import agent`:"
+        return f"put into {entrypoint.partition(':')[0]}, below `from agentflow import agent`:"
 
     def _tools(self, function: Callable[[str], Combine]) -> Tools:
         return Tools(self.modes, compile_rule, function, tuple(name for name in self.extra_agents if name not in self.config.agents))
@@ -149,6 +164,7 @@ def load(
     return Project(draft, draft.config)
 
 
+@lru_cache(maxsize=1024)  # a configuration is linked more than once before it runs
 def compile_rule(source: str) -> Condition:
     """Compile a condition; the CEL library is imported here, when the first one is met."""
     from agentflow.core.rules import Rule

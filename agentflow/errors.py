@@ -134,6 +134,12 @@ class CancelledRunError(AgentflowError):
     code = "cancelled"
 
 
+class EventLimitError(AgentflowError):
+    """Callbacks emitted more events on behalf of one than are allowed."""
+
+    code = "AF0507"
+
+
 class RunFailedError(AgentflowError):
     """Raised by `RunResult.raise_for_status()` for a run that did not complete."""
 

@@ -100,6 +100,9 @@ class Handle(Protocol):
     async def result(self) -> RunResult:
         """Wait for the run's end and return its result."""
 
+    def descend_from(self, root: object) -> None:
+        """Count the run, and what its callbacks emit, as the offspring of another one."""
+
 
 class Emitter(Protocol):
     """What hooks get as `args.runner`: something that takes events."""

@@ -21,7 +21,7 @@ from agentflow.engine.hooks import Callback, Hook, Hooks
 from agentflow.engine.intake import Bounds
 from agentflow.engine.parts import Parts
 from agentflow.engine.run import RunHandle
-from agentflow.errors import EntrypointError, RegistrationError, RunnerStateError
+from agentflow.errors import AgentflowError, EntrypointError, RegistrationError, RunnerStateError
 from agentflow.modes import RESERVED_MODES, Mode, Orchestrator
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -286,6 +286,10 @@ class Runner:
             raise RunnerStateError("the runner is not started", hint="async with runner: ..., or await runner.start()")
         if self._stopping is not None:
             raise RunnerStateError("the runner is stopped", hint="make a new one")
+        if asyncio.get_running_loop() is not self._engine.loop:
+            raise RunnerStateError(
+                "the runner was started on another event loop", hint="asyncio.run_coroutine_threadsafe(runner.emit(event), loop)"
+            )
         return self._engine
 
     # --- looking in ---
@@ -324,7 +328,13 @@ class Runner:
             return
         module, register = self._finder.entrypoint(entrypoint, project.draft.folder_of(("agent_flow", "entrypoint")))
         if register is not None:
-            answer = register(self)
+            try:
+                answer = register(self)
+            except AgentflowError:
+                raise
+            except Exception as error:
+                told = f"entrypoint `{entrypoint}` failed: {type(error).__name__}: {error}"
+                raise EntrypointError(told, hint="it is called with the runner: def register(runner): ...") from error
             if asyncio.iscoroutine(answer):
                 answer.close()
                 raise EntrypointError(f"entrypoint `{entrypoint}` is async", hint="def register(runner): ... registers at once")

@@ -115,7 +115,9 @@ def layers_part(_before: str) -> str:
 def diagram_part(before: str) -> str:
     """Return the diagram of the nearest TOML block above."""
     block = re.findall(r"```toml\n(.*?)```", before, re.DOTALL)[-1]
-    plan, found = app.load(tomllib.loads(block), environ={}).check()
+    mapping = tomllib.loads(block)
+    mapping.setdefault("agent_flow", {}).setdefault("name", "main")  # else the title is the current folder's name
+    plan, found = app.load(mapping, environ={}).check()
     if plan is None:
         raise SystemExit("\n".join(one.render() for one in found))
     return f"```mermaid\n{mermaid(plan)}```\n"
@@ -217,6 +219,7 @@ INNER = {
     ("State", "over"),
     ("State", "patch_to"),
     ("VirtualLoop", "time"),
+    ("VirtualLoop", "shutdown_default_executor"),
 }
 _OWN_MAKERS = {"Runner", "Context", "RunHandle", "RunResult"}  # handed out, not made by a user
 

@@ -13,6 +13,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,15 +85,14 @@ class Finder:
         key = f"agentflow_entry_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}_{name.replace('.', '_')}"
         if key in sys.modules:
             return sys.modules[key]
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))  # for what the module imports from beside it
         spec = importlib.util.spec_from_file_location(key, file)
         if spec is None or spec.loader is None:
             raise EntrypointError(f"{file} cannot be imported")
         module = importlib.util.module_from_spec(spec)
         sys.modules[key] = module
         try:
-            spec.loader.exec_module(module)
+            with _beside(folder):
+                spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[key]
             told = f"importing `{name}` from {file} failed: {type(error).__name__}: {error}"
@@ -125,6 +125,31 @@ class Finder:
             raise EntrypointError(f"{file} can be written by anybody", hint=f"chmod o-w {file}")
         if mode & stat.S_IWGRP:
             self._warn(f"{file} can be written by its group")
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Let a module import what stands beside it, also when another project has imported modules of the same names."""
+    others = {
+        name: module
+        for name, module in sys.modules.items()
+        if "." not in name and (file := getattr(module, "__file__", None)) and Path(file).parent != folder and _has_module(folder, name)
+    }
+    for name in others:
+        del sys.modules[name]
+    place = str(folder)
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+        if place not in sys.path:
+            sys.path.append(place)  # for what its functions import when they are called
+        sys.modules.update(others)
+
+
+def _has_module(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
 
 
 def marked(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:

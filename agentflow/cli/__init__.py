@@ -15,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None takes those of the process.
     """
     words = terminal.words() if arguments is None else list(arguments)
-    terminal.prepare()
+    if not terminal.prepare():
+        return Exit.FAILED
     try:
         code = _run(words)
         terminal.flush()

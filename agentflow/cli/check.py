@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,7 +41,7 @@ def diagnose(config: Path | None, overrides: dict[str, str], *, has_handlers: bo
     except ConfigError as error:
         return list(error.diagnostics)
     found = project.check()[1]
-    errors = [one for one in found if one.severity == "error" and one.code != app.UNKNOWN_MODE]
+    errors = [one for one in found if one.severity == "error" and one.code not in app.REGISTERED_LATER]
     if errors or not has_handlers:
         return found
     try:
@@ -63,13 +64,24 @@ def show(found: Iterable[Diagnostic], form: Format) -> None:
     """Print diagnostics."""
     listed = list(found)
     if form == "json":
-        terminal.out(terminal.as_json([one.to_dict() for one in listed], is_indented=True))
+        terminal.out(terminal.as_json([_on_one_line(one).to_dict() for one in listed], is_indented=True))
     elif form == "github":
-        for one in listed:
+        for one in map(_on_one_line, listed):
             terminal.out(one.annotation())
     else:
-        terminal.out(report(listed))
+        total = report(listed).rpartition("\n")[2]
+        terminal.out("\n\n".join([*(_block(one) for one in listed), total]))
+
+
+def _on_one_line(one: Diagnostic) -> Diagnostic:
+    return replace(one, help=" ".join(one.help.split("\n")))
+
+
+def _block(one: Diagnostic) -> str:
+    """Return the text block of a diagnostic, a help of several lines on as many."""
+    first, *rest = one.help.split("\n")
+    return "\n".join([replace(one, help=first).render(), *(f"           {terminal.safe(line)}" for line in rest)])
 
 
 def _as_diagnostic(error: AgentflowError, file: str) -> Diagnostic:
-    return Diagnostic(error.code, error.message.replace("\n", " "), help=error.hint.replace("\n", " "), place=Place(file=file))
+    return Diagnostic(error.code, error.message.replace("\n", " "), help=error.hint, place=Place(file=file))

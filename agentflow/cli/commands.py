@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     entrypoint = {} if handlers is None else {"agent_flow.entrypoint": handlers}
     terms = Terms(timeout, strict, quiet)
     form: Form = "jsonl" if is_jsonl else "json" if is_json else "text"
-    end(run_order(Order(config, wish, event, {**set_keys(overrides), **entrypoint}, terms, form)))
+    end(run_order(Order(config, wish, event, {**set_keys(overrides), **entrypoint}, terms, form, debug)))
 
 
 @app.command()
@@ -201,7 +201,9 @@ def config_show(
 def create(  # noqa: PLR0913 - one parameter an option
     name: Annotated[str, typer.Argument(help="The project's name, and that of its folder.")],
     *,
-    mode: Annotated[Mode | None, typer.Option("--orchestration-mode", help="Default: what fits the lists, else sequential.")] = None,
+    mode: Annotated[
+        Mode | None, typer.Option("--orchestration-mode", "--mode", help="Default: what fits the lists, else sequential.")
+    ] = None,
     collaborative: Annotated[str | None, typer.Option("--collaborative-agents", metavar="A,B", help="Who works side by side.")] = None,
     sequential: Annotated[str | None, typer.Option("--sequential-agents", metavar="A,B", help="Who works one after another.")] = None,
     loop_agent: Annotated[str | None, typer.Option("--loop-agent", metavar="A", help="Who works again and again.")] = None,

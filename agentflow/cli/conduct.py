@@ -19,7 +19,7 @@ from agentflow.errors import AgentflowError, QueueFullError
 from agentflow.runner import Runner
 
 OPEN_RUNS = 256  # at most; further events wait where they are
-LAST_WAIT_S = 2.0  # from the second signal to the end of the process
+LAST_WAIT_S = 1.5  # from the second signal to the end of the process; less than the watchdog of the signals has
 TIDY_WAIT_S = 0.5  # for tasks and threads that handlers left
 THREADS = 32
 
@@ -43,18 +43,21 @@ class Conductor:
     """Runs events through a runner, and says how it went with an exit code.
 
     `show` is given each result, and answers whether anybody can read it; if not, the rest is cancelled.
+    `close` is called when the process is left early, after the results of all runs that have ended.
     """
 
-    def __init__(self, runner: Runner, terms: Terms, show: Callable[[RunResult], bool]) -> None:
+    def __init__(self, runner: Runner, terms: Terms, show: Callable[[RunResult], bool], close: Callable[[], None]) -> None:
         self._runner = runner
         self._terms = terms
         self._show = show
+        self._close = close
         self._source: EventSource | None = None
         self._handles: asyncio.Queue[RunHandle | None] = asyncio.Queue(OPEN_RUNS)
         self._open: dict[str, RunHandle] = {}
         self._is_stopping = False
         self._cancelling = ""  # the reason, once open runs are being cancelled
         self._draining: asyncio.Task[object] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._code = Exit.DONE
         self._ended_by: Exit | None = None  # a signal or the timeout
 
@@ -124,7 +127,7 @@ class Conductor:
         while (handle := await self._handles.get()) is not None:
             result = await handle.result()
             self._open.pop(handle.run_id, None)
-            self._count(code_of(result.status, result.reason, is_strict=self._terms.is_strict))
+            self._count(code_of(result.status, is_strict=self._terms.is_strict))
             if not self._show(result):
                 self._cancel("interrupted")
             if result.status == "partial" and not self._terms.is_quiet:
@@ -168,8 +171,18 @@ class Conductor:
         asyncio.get_running_loop().call_later(LAST_WAIT_S, self._give_up, code)
 
     def _give_up(self, code: Exit) -> None:
-        self._tell_left(tuple(self._open))
-        terminal.leave(code)
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(code))
+
+    async def _leave(self, code: Exit) -> None:
+        """Show what has ended, also behind a run that does not end, and end the process."""
+        try:
+            for handle in [handle for handle in self._open.values() if handle.is_done]:
+                self._open.pop(handle.run_id)
+                self._show(await handle.result())
+            self._tell_left(tuple(self._open))
+            self._close()
+        finally:
+            terminal.leave(code)
 
     def _tell_left(self, names: tuple[str, ...]) -> None:
         if names:

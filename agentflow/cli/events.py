@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Semaphore, Thread
 from typing import IO, Any
 
+from agentflow.cli import terminal
 from agentflow.cli.sources import pairs
 from agentflow.cli.usage import EventInputError, UsageError
 from agentflow.core.event import Event
@@ -21,6 +22,7 @@ from agentflow.errors import AgentflowError
 
 LONGEST_CHARS = 16 * 1024 * 1024  # of a line, and of a file that holds one event; data over 4 MiB is refused by the runner
 READ_AHEAD = 100
+_FORM = 'one object {"target": ..., "data": {...}}, or one on each line'
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Wish:
         """
         data = _object(self.data) if self.data is not None else {}
         for key, text in pairs("--set", list(self.changes)).items():
-            _put(data, key, _value(text))
+            _put(data, key, _value(key, text))
         return Event(self.target or "", data, pairs("--meta", list(self.metadata)), session_id=self.session_id)
 
 
@@ -92,16 +94,34 @@ def _object(given: str) -> dict[str, Any]:
     try:
         data = parsed(text)
     except ValueError as error:
-        raise UsageError(f"--data is not JSON: {error}", hint="""e.g. --data '{"text": "hello"}' or --data @file.json""") from None
+        raise UsageError(f"--data is not JSON: {error}", hint=_cure(given)) from None
     if not isinstance(data, dict):
         raise UsageError("--data is no JSON object", hint="""e.g. --data '{"text": "hello"}'""")
     return data
 
 
-def _value(text: str) -> object:
+def _cure(given: str) -> str:
+    """Return what to write in place of data that is no JSON."""
+    name = given.removeprefix("@")
+    if not given.startswith("@") and _is_file(name):
+        return f"to read a file: --data @{name}"
+    quotes = "JSON needs double quotes, " if "'" in given else ""
+    return f"""{quotes}e.g. --data '{{"text": "hello"}}' or --data @file.json"""
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
+def _value(key: str, text: str) -> object:
     try:
         return parsed(text)
-    except ValueError:
+    except ValueError as error:
+        if text.startswith(("{", "[")):
+            terminal.note(terminal.safe(f"warning: --set {key}: taken as text, since it is not JSON: {error}"))
         return text
 
 
@@ -180,6 +200,9 @@ def events_of(stream: IO[str], name: str) -> Iterator[Entry]:
     for number in count(1):
         line = stream.readline(LONGEST_CHARS)
         if not line:
+            if is_first:
+                told = "stdin has" if name == "-" else "there is"
+                yield Entry(name, EventInputError(f"{told} no event at all", hint=_FORM))
             return
         place = f"{name}:{number}"
         if not line.endswith("\n") and len(line) == LONGEST_CHARS:
@@ -204,8 +227,7 @@ def _whole(text: str, name: str, first_error: ValueError) -> Entry:
         row = parsed(text)
     except ValueError as error:
         told = first_error if "Extra data" in str(error) else error
-        hint = 'one object {"target": ..., "data": {...}}, or one on each line'
-        return Entry(name, EventInputError(f"not JSON: {told}", hint=hint))
+        return Entry(name, EventInputError(f"not JSON: {told}", hint=_FORM))
     return Entry(name, _event_of(row))
 
 

@@ -18,10 +18,10 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-def code_of(status: str, reason: str, *, is_strict: bool = False) -> Exit:
-    """Return the code for a run's status and reason; with `is_strict` a partial run counts as failed."""
+def code_of(status: str, *, is_strict: bool = False) -> Exit:
+    """Return the code for a run's status; with `is_strict` a partial run counts as failed."""
     if status == "completed":
         return Exit.DONE
     if status == "partial":
         return Exit.FAILED if is_strict else Exit.DONE
-    return Exit.TIMED_OUT if status == "timed_out" or (status == "cancelled" and reason == "timeout") else Exit.FAILED
+    return Exit.TIMED_OUT if status == "timed_out" else Exit.FAILED

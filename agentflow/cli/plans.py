@@ -15,6 +15,7 @@ from agentflow.cli.tables import toml_value, written
 from agentflow.cli.trees import lines_of
 from agentflow.cli.usage import PlanSizeError, UsageError
 from agentflow.config.diagnostics import ConfigError, report
+from agentflow.config.layers import Origin
 from agentflow.core.bounds import bounds_of, members_of, nodes_in
 from agentflow.core.diagram import mermaid
 from agentflow.core.plan import Node, to_dict
@@ -55,7 +56,11 @@ def show_plan(config: Path | None, overrides: dict[str, str], *, is_json: bool, 
             raise PlanSizeError(f"the plan has more than {MOST_NODES:,} nodes", hint="print it as text: leave --json out")
         flow = project.config.orchestration
         row = {"name": project.config.agent_flow.name, "mode": flow.mode, "worst_case_calls": worst.calls, "worst_case_steps": worst.steps}
-        row |= {"worst_case_hops": worst.hops, "worst_case_seconds": worst.wall_s, "plan": to_dict(plan)}
+        row |= {
+            "worst_case_hops": worst.hops,
+            "worst_case_seconds": None if worst.wall_s is None else round(worst.wall_s, 3),
+            "plan": to_dict(plan),
+        }
         terminal.out(terminal.as_json(row, is_indented=True))
         return
     terminal.out(terminal.safe("\n".join(lines_of(plan))))
@@ -122,14 +127,18 @@ def show_config(config: Path | None, overrides: dict[str, str], *, has_origin: b
     project = app.load(config_file(config), overrides=overrides)
     settings = project.draft.settings
     if is_json:
-        row = {one.key: {"value": one.value, "origin": str(one.origin)} if has_origin else one.value for one in settings}
+        row = {one.key: {"value": one.value, "origin": _origin(one.origin)} if has_origin else one.value for one in settings}
         terminal.out(terminal.as_json(row, is_indented=True))
     else:
-        lines = [(f"{one.key} = {toml_value(one.value)}", str(one.origin)) for one in settings if one.value is not None]
+        lines = [(f"{one.key} = {toml_value(one.value)}", _origin(one.origin)) for one in settings if one.value is not None]
         width = min(60, max((len(text) for text, _ in lines), default=0))
         for text, origin in lines:
             terminal.out(terminal.safe(f"{text:{width}}  # {origin}" if has_origin else text))
     return _told(project.check()[1])
+
+
+def _origin(origin: Origin) -> str:
+    return origin.kind if origin.kind == "command line" else str(origin)
 
 
 def _told(found: object) -> Exit:

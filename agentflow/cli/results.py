@@ -8,7 +8,10 @@ from typing import Literal, TextIO
 
 from agentflow.cli.progress import duration, ending
 from agentflow.cli.terminal import as_json, safe
+from agentflow.cli.traces import place_of
+from agentflow.core.failure import Failure
 from agentflow.core.result import RunResult
+from agentflow.errors import RoutingError
 
 Form = Literal["text", "json", "jsonl"]
 LONGEST_VALUE = 2000
@@ -25,6 +28,7 @@ class Results:
         self._stream: TextIO = sys.stdout
         self._kept: list[RunResult] = []
         self._count = 0
+        self.agents: tuple[str, ...] = ()  # those that an event may name as its target
         self.failure: OSError | None = None
 
     def add(self, result: RunResult) -> bool:
@@ -35,7 +39,7 @@ class Results:
         elif self._form == "jsonl":
             self._write(as_json(result.to_dict()))
         else:
-            self._write(("\n" if self._count > 1 else "") + "\n".join(block(result)))
+            self._write(("\n" if self._count > 1 else "") + "\n".join(block(result, self.agents)))
         return self.failure is None
 
     def close(self) -> None:
@@ -54,16 +58,16 @@ class Results:
                 self.failure = error
 
 
-def block(result: RunResult) -> Iterator[str]:
-    """Yield the lines that tell a person of a result."""
+def block(result: RunResult, agents: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the lines that tell a person of a result; `agents` are named where the event lacked a target."""
     calls = result.usage.calls
     made = f"{calls} call{'s' * (calls != 1)} in {duration(result.timing.duration_s)}"
     yield safe(f"{ending(result.status, result.reason)}  {made}  {result.run_id}")
     if result.error is not None:
-        yield from _indented("error", str(result.error))
+        yield from _failed("error", result.error, agents)
     for name, failure in result.errors.items():
         if failure != result.error:
-            yield from _indented("failed", str(failure) if failure.agent else f"{name}: {failure}")
+            yield from _indented("failed", told(failure) if failure.agent else f"{name}: {told(failure)}")
     for conflict in result.conflicts:
         yield from _indented(
             "conflict", f"{conflict.key}: written differently by {', '.join(conflict.agents)}; kept that of {conflict.winner}"
@@ -74,6 +78,22 @@ def block(result: RunResult) -> Iterator[str]:
             yield title
         for key, value in table.items():
             yield f"  {safe(str(key))} = {shown(value)}"
+
+
+def told(failure: Failure) -> str:
+    """Return a failure with the place in the user's code that it came from."""
+    place = place_of(failure.exception)
+    return f"{failure} ({place})" if place else str(failure)
+
+
+def _failed(title: str, failure: Failure, agents: tuple[str, ...]) -> Iterator[str]:
+    error = failure.exception
+    if isinstance(error, RoutingError) and error.message.startswith("missing routing key"):
+        yield from _indented(title, f"{failure.type}: {error.message}")
+        listed = f" (one of: {', '.join(agents)})" if agents else ""
+        yield from _indented("help", f"run with --target NAME{listed} or set default_agent in [orchestration]")
+    else:
+        yield from _indented(title, told(failure))
 
 
 def shown(value: object) -> str:

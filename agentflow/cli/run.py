@@ -6,6 +6,7 @@ import asyncio
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from inspect import signature
 from math import isfinite
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from agentflow.cli.exits import Exit
 from agentflow.cli.progress import Progress, progress
 from agentflow.cli.results import Form, Results
 from agentflow.cli.sources import config_file
+from agentflow.cli.traces import trace_of
 from agentflow.cli.usage import UsageError
 from agentflow.core.event import Event
 from agentflow.core.result import RunResult
@@ -34,6 +36,7 @@ class Order:
     overrides: dict[str, str]
     terms: Terms
     form: Form
+    is_debug: bool = False
 
     def events(self) -> Event | str:
         """Return the one event that the options describe, or the name of where events are.
@@ -63,17 +66,24 @@ def run(order: Order) -> int:
         runner = runner_of(config_file(order.config), order.overrides, is_quiet=order.terms.is_quiet)
         shown = progress(lambda: runner.plan, is_quiet=order.terms.is_quiet)
         runner.observe(shown.observe)
+        results.agents = runner.agents
         return asyncio.run(_run(runner, order, events, results, shown))
 
 
 async def _run(runner: Runner, order: Order, events: Event | str, results: Results, shown: Progress) -> int:
     def show(result: RunResult) -> bool:
         shown.settle(result.run_id)
+        if order.is_debug:
+            trace(result)
         return results.add(result)
+
+    def close() -> None:
+        shown.settle("")
+        results.close()
 
     shown.begin()
     try:
-        code, is_left = await Conductor(runner, order.terms, show).conduct(events)
+        code, is_left = await Conductor(runner, order.terms, show, close).conduct(events)
     finally:
         shown.settle("")
     results.close()
@@ -84,6 +94,14 @@ async def _run(runner: Runner, order: Order, events: Event | str, results: Resul
     if is_left:
         terminal.leave(code)
     return code
+
+
+def trace(result: RunResult) -> None:
+    """Say on stderr where in the user's code each failure of a result came from."""
+    failures = [*([result.error] if result.error else []), *result.errors.values()]
+    for error in {id(failure.exception): failure.exception for failure in failures}.values():
+        if error is not None:
+            terminal.note(terminal.safe(trace_of(error)))
 
 
 def runner_of(file: Path, overrides: dict[str, str], *, is_quiet: bool = False) -> Runner:
@@ -115,9 +133,29 @@ def with_handlers(project: app.Project) -> Runner:
     """
     try:
         return Runner(project)
-    except AgentflowError:
-        raise
+    except AgentflowError as error:
+        handler = _handler_named(project)
+        if handler is None:
+            raise
+        module, name = handler
+        raise EntrypointError(f"`{name}` is a handler", hint=f"name the module alone: {module}") from error
     except (Exception, SystemExit) as error:
         raise EntrypointError(
             f"the entrypoint failed: {type(error).__name__}: {error}", hint="run again with --debug for the traceback"
         ) from error
+
+
+def _handler_named(project: app.Project) -> tuple[str, str] | None:
+    """Return module and function of an entrypoint whose function answers as an agent does, instead of registering any."""
+    module, _, name = (project.config.agent_flow.entrypoint or "").partition(":")
+    if not name:
+        return None
+    try:
+        _, function = project.finder(lambda _: None).entrypoint(f"{module}:{name}", project.draft.folder_of(("agent_flow", "entrypoint")))
+        if function is None:
+            return None
+        needed = [one for one in signature(function).parameters.values() if one.default is one.empty]
+    except (AgentflowError, TypeError, ValueError):
+        return None
+    positional = [one for one in needed if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return (module, name) if len(positional) in (2, 3) else None

@@ -68,20 +68,25 @@ class Blueprint:
             "",
         ]
         lines += ["[orchestration]", f"mode = {toml_value(self.mode)}  # route, collaborative, sequential, loop or mixed"]
-        lines += [f"timeout_seconds = {self.timeout_s:g}", f"max_iterations = {self.max_iterations}"]
-        lines += [f"failure_threshold = {self.failure_threshold:g}", f"max_concurrency = {self.max_concurrency}"]
-        if self.mode == "route":
-            lines.append(f"default_agent = {toml_value(self.agents[0])}  # for events that name no target")
-        if self.collaborative:
-            lines.append(f"collaborative_agents = {toml_value(self.collaborative)}")
-        if self.sequential:
-            lines.append(f"sequential_agents = {toml_value(self.sequential)}")
-        if self.loop_agent:
-            lines.append(f"loop_agent = {toml_value(self.loop_agent)}")
+        lines += self._figures()
         for name in self.agents:
             header = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
             lines += ["", f"[agents.{header}]", f'role = "{name}"', 'description = ""']
         return "\n".join(lines) + "\n"
+
+    def _figures(self) -> list[str]:
+        """Return the lines of [orchestration] below the mode: what any of the five modes needs."""
+        lines = [f"timeout_seconds = {self.timeout_s:g}", f"max_iterations = {self.max_iterations}"]
+        lines += [f"failure_threshold = {self.failure_threshold:g}", f"max_concurrency = {self.max_concurrency}"]
+        return [
+            *lines,
+            "# The keys below are there for every mode, so that changing the word above is enough.",
+            "# `agentflow validate` warns (AF0290) of those that the mode of the moment does not use.",
+            f"default_agent = {toml_value(self.agents[0])}  # route: for events that name no target",
+            f"collaborative_agents = {toml_value(self.collaborative or self.agents)}  # collaborative and mixed: all at once",
+            f"sequential_agents = {toml_value(self.sequential or self.agents)}  # sequential and mixed: one after another",
+            f"loop_agent = {toml_value(self.loop_agent or self.agents[0])}  # loop: again and again",
+        ]
 
     def handlers(self) -> str:
         """Return handlers.py: a function for each agent."""
@@ -94,7 +99,7 @@ class Blueprint:
 
     def tests(self) -> str:
         """Return the tests, which need pytest and nothing else."""
-        return _TESTS.format(name=self.name, working=_listed(self.working))
+        return _TESTS.format(name=self.name)
 
     def readme(self) -> str:
         """Return README.md."""
@@ -116,10 +121,6 @@ def _functions(names: tuple[str, ...]) -> dict[str, str]:
             function += "_"
         found[name] = function
     return found
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
 
 
 _HANDLERS_HEAD = '''"""The agents of {name}. Each gets the event and the state, and returns what it found out."""
@@ -152,8 +153,8 @@ from agentflow import Event, Runner
 CONFIG = Path(__file__).parents[1] / "agentflow.toml"
 
 
-def test_every_agent_answers() -> None:
-    """An event without a target runs to its end, and each agent of the flow has answered."""
+def test_agents_answer() -> None:
+    """An event without a target runs to its end in every mode, and whoever has worked has answered."""
 
     async def run():
         async with Runner.from_config(CONFIG) as runner:
@@ -161,8 +162,9 @@ def test_every_agent_answers() -> None:
 
     result = asyncio.run(run())
     assert result.status == "completed", result.error
-    assert list(result.outputs) == {working}
+    assert result.outputs
     assert result.state["task"] == "try it"
+    assert len(result.state) > 1  # the task, and what the agents have set
 '''
 
 _README = """# {name}

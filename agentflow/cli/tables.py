@@ -35,6 +35,6 @@ def _agent(row: Mapping[str, object]) -> list[str]:
         "description": row["description"],
         "capabilities": capabilities,
         "version": row["version"],
-        "handler": row["handler"] or "registered in Python",
+        "handler": row["handler"] or "not named in the file",
     }
     return lines + [f"    {title}: {text}" for title, text in told.items() if text]

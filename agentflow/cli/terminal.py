@@ -15,12 +15,20 @@ from agentflow.errors import AgentflowError
 UNUSED_KEY = "AF0290"  # keys of modes not chosen: only `validate` lists them
 
 
-def prepare() -> None:
-    """Let both streams write what their encoding lacks as escapes instead of failing."""
+def prepare() -> bool:
+    """Let both streams write what their encoding lacks as escapes instead of failing; False when stdout is closed.
+
+    With stdout closed from the start nothing may run: the next file that is opened would take its place.
+    """
+    if sys.stdout is None:
+        return False
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - it stays open as long as the process
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+    return True
 
 
 def words() -> list[str]:

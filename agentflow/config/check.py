@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from agentflow.config.advice import conversion, reference_advice
 from agentflow.config.diagnostics import Diagnostic
 from agentflow.config.display import KeyPath, dotted, quoted
 from agentflow.config.lookalike import character_name, is_unusual
-from agentflow.config.model import Config, Fault, FlowConfig, validate
+from agentflow.config.model import FUNCTION, MODULE, Config, Fault, FlowConfig, validate
 from agentflow.config.repairs import Repairs
 from agentflow.config.shape import shape_at
 from agentflow.config.unknown import Guesses, closest
-from agentflow.config.values import scalar
 
 MOST_ROUNDS = 8
 MOST_DIAGNOSTICS = 500
@@ -20,7 +20,6 @@ NAME_KEY = "[key]"
 _TYPE_NAMES = {bool: "a boolean", int: "an integer", float: "a float", str: "a string"}
 _TYPE_NAMES |= {list: "an array", dict: "a table"}
 _WANTED = {"string_type": "a string", "int_type": "an integer", "float_type": "a number", "bool_type": "true or false"}
-_SCALARS = {"an integer", "a number", "true or false"}
 _BOUNDS = {
     "greater_than": "greater than",
     "greater_than_equal": "at least",
@@ -106,6 +105,9 @@ def _refused(fault: Fault, path: KeyPath) -> Diagnostic:
     name = quoted(path[-1] if isinstance(path[-1], str) else dotted(path))
     if fault.kind.startswith("AF"):
         return _custom(fault, path, name)
+    if fault.kind in {FUNCTION, MODULE}:
+        advice = reference_advice(str(fault.value), may_lack_function=fault.kind == MODULE)
+        return Diagnostic("AF0104", f"{name} = {quoted(fault.value)} {fault.message}", path, help=advice)
     if fault.kind == "literal_error" and isinstance(fault.value, str):
         return _not_one_of(fault, path, name)
     if fault.kind in _BOUNDS:
@@ -117,7 +119,7 @@ def _refused(fault: Fault, path: KeyPath) -> Diagnostic:
         return Diagnostic("AF0104", f"{name} is too large", path)
     wanted = _WANTED.get(fault.kind) or (shape.noun if shape else "another type")
     message = f"{name} must be {wanted}, not {_type_name(fault.value)}"
-    return Diagnostic("AF0103", message, path, help=_conversion(fault.value, wanted))
+    return Diagnostic("AF0103", message, path, help=conversion(fault.value, wanted, str(path[-1])))
 
 
 def _custom(fault: Fault, path: KeyPath, name: str) -> Diagnostic:
@@ -144,20 +146,6 @@ def _number(value: object) -> str:
 
 def _type_name(value: object) -> str:
     return _TYPE_NAMES.get(type(value), "a date or time")
-
-
-def _conversion(value: object, wanted: str) -> str:
-    """Return how the value is written as the type that is wanted, where that is plain."""
-    if isinstance(value, str) and wanted in _SCALARS and scalar(value) != value:
-        return f"write {value} without quotes"
-    if isinstance(value, str) and wanted.startswith("an array"):
-        items = ", ".join(f'"{item.strip()}"' for item in value.split(","))
-        return f"write [{items}]"
-    if isinstance(value, bool | int | float) and wanted == "a string":
-        return "put it in quotes"
-    if isinstance(value, list) and wanted == "a table":
-        return "write [table], not [[table]]"
-    return ""
 
 
 def _contradictions(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:

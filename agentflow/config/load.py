@@ -23,6 +23,9 @@ from agentflow.config.repairs import Repairs
 from agentflow.config.settings import Setting, settings_of
 from agentflow.config.values import plain
 
+# What a mode lacks, takes or leaves unused: follow-ups where it is not known which mode was meant.
+OF_THE_MODE = frozenset({"AF0203", "AF0212", "AF0214", "AF0290"})
+
 
 class Draft:
     """What could be read: the best `config` there is (None: too little is known), and all `diagnostics`.
@@ -47,8 +50,19 @@ class Draft:
         return self._in_order(
             replace(diagnostic, path=self._repairs.original(diagnostic.path))
             for diagnostic in diagnostics
-            if not self._repairs.is_broken(diagnostic.path)
+            if not self._repairs.is_broken(diagnostic.path) and not self._is_guessed(diagnostic)
         )
+
+    def _is_guessed(self, diagnostic: Diagnostic) -> bool:
+        """Report whether *diagnostic* holds only for the default mode, which stands in for one that could not be read."""
+        if diagnostic.code not in OF_THE_MODE:
+            return False
+        path = diagnostic.path
+        flow = path[:1] if path[:1] == ("orchestration",) else path[:2]
+        if diagnostic.code == "AF0212":
+            flow = ("flows", str(self._repairs.value(path)))
+        mode = (*flow, "mode")
+        return self._repairs.is_broken(mode) and not self._repairs.has(mode)
 
     def folder_of(self, path: KeyPath) -> Path:
         """Return the folder of the file that says *path*; relative paths in its value start there."""

@@ -21,9 +21,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from agentflow.config.advice import is_reference
+
 NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 LARGEST = 2**63 - 1
 WORD, TABLE = "<word>", "<table>"
+FUNCTION, MODULE = "function_reference", "module_reference"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -54,6 +57,18 @@ def _mode(value: object) -> object:
     return "collaborative" if value == "collaborate" else value
 
 
+def _handler(value: str) -> str:
+    if is_reference(value, may_lack_function=False):
+        return value
+    raise PydanticCustomError(FUNCTION, "is no module:function")
+
+
+def _entrypoint(value: str) -> str:
+    if is_reference(value, may_lack_function=True):
+        return value
+    raise PydanticCustomError(MODULE, "is no module or module:function")
+
+
 def _merge_form(value: object) -> str:
     return TABLE if isinstance(value, dict) else WORD
 
@@ -81,7 +96,7 @@ class AgentFlowSection(Section):
     name: str = Field(default="", description="The project's name. Default: the name of the file's folder.")
     version: str = Field(default="", description="The project's version, free text.")
     description: str = Field(default="", description="What the project does, free text.")
-    entrypoint: str | None = Field(
+    entrypoint: Annotated[str, AfterValidator(_entrypoint)] | None = Field(
         default=None,
         description="`module:function`, called with the runner to register handlers; the module stands beside the file or is installed.",
     )
@@ -159,7 +174,9 @@ class FlowConfig(Section):
 class AgentConfig(Section):
     """An agent: the function that answers, what it is for, and its own bounds."""
 
-    handler: str | None = Field(default=None, description="`module:function`. Default: the function registered in Python.")
+    handler: Annotated[str, AfterValidator(_handler)] | None = Field(
+        default=None, description="`module:function`. Default: the function registered in Python."
+    )
     role: str = Field(default="", description="What the agent is in the project, free text.")
     description: str = Field(default="", description="What the agent does, free text.")
     system_prompt: str = Field(default="", description="The agent's instruction, given to the handler.")

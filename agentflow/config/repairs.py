@@ -43,6 +43,13 @@ class Repairs:
         table = self._container(path)
         return isinstance(table, dict) and path[-1] in table
 
+    def value(self, path: KeyPath) -> object:
+        """Return the value of the repaired data at *path*, None where there is none."""
+        table, part = self._container(path), path[-1]
+        if isinstance(table, list) and isinstance(part, int):
+            return table[part] if part < len(table) else None
+        return table.get(part) if isinstance(table, dict) else None
+
     def rename(self, path: KeyPath, key: str) -> bool:
         """Read the key at *path* as *key*; report whether that could be done.
 

@@ -20,14 +20,14 @@ MOST_ERRORS = 20
 MOST_CHARACTERS = 512 * 1024
 
 _NEXT_STATEMENT = re.compile(
-    r"""^[ \t]*+(?:\[\[?+[^\[\],\n]*+\]\]?+[ \t]*+(?:\#.*)?+$|(?:[\w.\- \t]++|"[^"\n]*+"|'[^'\n]*+')++=)""",
+    r"""^[ \t]*+(?:\[\[?+[^\[\],\n]*+\]\]?+[ \t]*+(?:\#.*)?$|(?>(?:[\w.\- \t]++|"[^"\n]*+"|'[^'\n]*+')+)=)""",
     re.MULTILINE | re.VERBOSE,
 )
 _NEXT_HEADER = re.compile(r"^[ \t]*+\[\[?+[^\[\],\n]*+\]", re.MULTILINE)
 _WORD = re.compile(r"[\w.\-]++|:")
 _KEY_WORD = re.compile(r"[^\s=\[\]\"'.]{1,64}+")
 _LAST_WORD = re.compile(r"[\w\-]++\Z")
-_STRINGS = re.compile(r"""\"(?:[^"\\\n]++|\\[^\n])*+"|'[^'\n]*+'""")
+_STRINGS = re.compile(r"""\"(?>(?:[^"\\\n]++|\\[^\n])*)"|'[^'\n]*+'""")
 _TWICE = ("Cannot", "Duplicate")
 _ADVICE = {
     "Invalid value": "write a value after `=`; text stands in quotes",

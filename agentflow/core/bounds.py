@@ -149,9 +149,9 @@ def _folded(plan: Node, fold: Callable[[Node, list[Figure]], Figure]) -> Figure:
     while stack:
         node = stack[-1]
         parts = children(node)
-        missing = [part for part in parts if id(part) not in known]
+        missing = {id(part): part for part in parts if id(part) not in known}
         if missing:
-            stack.extend(missing)
+            stack.extend(missing.values())
         else:
             known[id(node)] = fold(node, [known[id(part)] for part in parts])
             stack.pop()

@@ -67,7 +67,9 @@ class Event:
                 self._data, self._fault = data, fault
         self._own: dict[str, Any] | None = None
         self._own_metadata: dict[str, str] | None = None
-        self._metadata: Mapping[str, str] = _NO_METADATA if metadata is None else _copied(metadata)
+        self._metadata: Mapping[str, str] = (
+            _NO_METADATA if metadata is None else _copied(metadata) if isinstance(metadata, Mapping) else metadata
+        )
         self.session_id = session_id
         stamp = Event.stamp
         # A list stands for an id to come: made when somebody asks, and shared with the copies, so that all tell the same.
@@ -200,7 +202,7 @@ def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
     twin._fault = None
     twin._own = twin._own_metadata = None
     metadata = event._metadata if event._own_metadata is None else event._own_metadata  # noqa: SLF001 - Event's own module
-    twin._metadata = checked_metadata(metadata, "event.metadata") if metadata else _NO_METADATA
+    twin._metadata = _NO_METADATA if metadata is _NO_METADATA else checked_metadata(metadata, "event.metadata")
     session = event.session_id
     if session is None and metadata:
         session = twin._metadata.get("session_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agentflow.core.row import Row
@@ -62,24 +63,29 @@ def failure_of(error: BaseException, *, attempts: int = 1) -> Failure:
     code = _code(error)
     return Failure(
         message=_text(error),
-        type=kind.__name__,
-        code=code if type(code) is str and code else kind.__name__,
+        type=_name(kind),
+        code=code if type(code) is str and code else _name(kind),
         attempts=attempts,
-        kinds=tuple(base.__name__ for base in kind.__mro__ if base is not object),
+        kinds=tuple(_name(base) for base in _bases(kind) if base is not object),
         exception=error,
     )
+
+
+# What `type` itself says: a metaclass may answer anything else, or raise.
+_name: Callable[[type], str] = type.__dict__["__name__"].__get__
+_bases: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 
 
 def _code(error: BaseException) -> object:
     try:
         return error.code if isinstance(error, AgentflowError) else getattr(type(error), "code", None)
-    except Exception:  # noqa: BLE001 - a class may answer with anything when asked for an attribute
+    except BaseException:  # noqa: BLE001 - a class may answer with anything when asked for an attribute
         return None
 
 
 def _text(error: BaseException) -> str:
     try:
-        text = str(error)
+        text = str.__str__(str(error))  # exactly a str, whatever kind of it the exception gave
         return text if _has_utf8_form(text) else ascii(text)
     except BaseException as second:  # noqa: BLE001 - a handler's exception may do anything when printed
         return f"<{type(error).__name__} whose text raises {type(second).__name__}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentflow.core.failure import Failure
 from agentflow.core.plan import Branch, Call, Loop, Node, Par, Position, name_of
-from agentflow.core.state import Scope
+from agentflow.core.state import MISSING, REMOVED, Scope
 
 OPEN, DONE, FAILED = 0, 1, 2
 
@@ -75,6 +75,16 @@ class Frame:
                 return True
             frame = frame.parent
         return False
+
+    def drop_keys(self, keys: tuple[str, ...]) -> None:
+        """Take a counting loop's own keys out of the state: an enclosing loop's come back, what was emitted does not."""
+        above = self.parent
+        while above is not None and not (type(above.node) is Loop and not above.node.is_handoff):
+            above = above.parent
+        for key in keys:
+            self.scope.entries.pop(key, None)
+            if above is None and self.outer.lookup(key) is not MISSING:
+                self.scope.entries[key] = REMOVED
 
     @property
     def is_main(self) -> bool:

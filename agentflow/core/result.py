@@ -75,6 +75,8 @@ class AgentResult:
         if self.route is not None and type(self.route) is not str:
             raise AgentAnswerError(f"AgentResult.route is {type(self.route).__name__}, not a string")
         if self.usage is not None:
+            if not isinstance(self.usage, Mapping):
+                raise AgentAnswerError(f"AgentResult.usage is {type(self.usage).__name__}, not a mapping", hint='e.g. {"tokens": 12}')
             unknown = set(self.usage) - {"tokens", "input_tokens", "output_tokens", "cost_usd"}
             if unknown:
                 told = ", ".join(sorted(map(repr, unknown)))

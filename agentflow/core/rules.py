@@ -19,6 +19,7 @@ from agentflow.errors import RuleError, UnknownNameError, did_you_mean
 ROOTS = ("state", "meta", "event", "outputs")
 EVENT_FIELDS = ("id", "target", "data", "metadata", "session_id")
 MAX_CHARS = 4096
+MAX_MACROS = 2  # each multiplies the time of what it holds, and nothing can interrupt an evaluation
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*)
@@ -52,8 +53,14 @@ class Rule:
         self._program = _compile(source)
         tokens = _tokens(source)
         self.paths = _shortest(_paths(tokens))
+        bound = _bound(tokens)
+        macros = sum(text in _MACROS and tokens[at + 1][1] == "(" for at, (_, text) in enumerate(tokens[:-1]))
+        if macros > MAX_MACROS:
+            raise RuleError(
+                f"the expression has {macros} of {', '.join(sorted(_MACROS))}", hint=f"at most {MAX_MACROS} keep its time bounded"
+            )
         for name in self._program.variables():
-            if name not in ROOTS and name not in _bound(tokens):
+            if name not in ROOTS and name not in bound:
                 hint = f"write state.{name} for a key of the state" if not _is_near(name) else did_you_mean(name, ROOTS)
                 raise UnknownNameError(f"unknown name `{name}` in `{source}`", hint=hint)
         for root, path in self.paths:

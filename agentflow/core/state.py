@@ -396,4 +396,5 @@ class Meta(MutableMapping[str, str]):
                     real[key] = value
             elif value != before:
                 real[key] = value
+        adopt_mapping({key: value for key, value in real.items() if value is not REMOVED}, "state.meta")
         return real or None

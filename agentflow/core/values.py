@@ -49,7 +49,7 @@ def adopt(value: object, path: str) -> Json:
     budget = _Budget()
     copy = _adopt(value, path, 0, budget)
     if budget.nodes > MAX_NODES:
-        raise InvalidValueError(f"{path} has more than {MAX_NODES:,} values", hint="pass a reference to large data instead")
+        raise _too_many(path)
     size = budget.size + budget.nodes * BYTES_PER_VALUE
     if size > MAX_BYTES:
         raise InvalidValueError(f"{path} is {size:,} bytes; the limit is {MAX_BYTES:,}", hint="pass a reference to large data instead")
@@ -89,7 +89,7 @@ def _adopt_container(value: dict[str, object] | list[object], path: str, depth: 
         )
     budget.nodes += len(value)
     if budget.nodes > MAX_NODES:
-        raise InvalidValueError(f"{path} has more than {MAX_NODES:,} values", hint="pass a reference to large data instead")
+        raise _too_many(path)
     if type(value) is dict:
         return _adopt_dict(value, path, depth, budget)
     items = cast("list[object]", value)
@@ -126,6 +126,8 @@ def _adopt_dict(value: dict[str, object], path: str, depth: int, budget: _Budget
             copy[key] = item  # type: ignore[assignment]
         elif kind is list and set(map(type, item)) == _TEXTS and depth < MAX_DEPTH - 1:  # type: ignore[call-overload]
             budget.nodes += len(item)  # type: ignore[arg-type]
+            if budget.nodes > MAX_NODES:
+                raise _too_many(path)
             text = "".join(item)  # type: ignore[arg-type]
             size += len(text) if text.isascii() else _size_of(item, f"{path}.{key}")  # type: ignore[arg-type]
             copy[key] = item.copy()  # type: ignore[attr-defined]
@@ -223,6 +225,10 @@ def same(left: object, right: object) -> bool:
     return True
 
 
+def _too_many(path: str) -> InvalidValueError:
+    return InvalidValueError(f"{_short(path)} has more than {MAX_NODES:,} values", hint="pass a reference to large data instead")
+
+
 def _article(value: object) -> str:
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
@@ -231,7 +237,7 @@ def _article(value: object) -> str:
 def _show(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - a repr may raise anything, and the error at hand matters more
+    except BaseException:  # noqa: BLE001 - a repr may raise anything, and the error at hand matters more
         return "<a value whose repr raises>"
     return text if len(text) <= 60 else text[:57] + "…"
 

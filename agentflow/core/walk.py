@@ -297,8 +297,7 @@ class Walk:
         """Hand what a nested flow or a loop settled in its own scope to the scope around it."""
         scope, node = frame.scope, frame.node
         if type(node) is Loop and not node.is_handoff:
-            for key in LOOP_KEYS:
-                scope.entries.pop(key, None)
+            frame.drop_keys(LOOP_KEYS)
         frame.outer.apply(patch := scope.patch())
         if scope.outputs:
             frame.outer.keep(scope.outputs)

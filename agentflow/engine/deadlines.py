@@ -25,13 +25,14 @@ class Expiring(Protocol):
 
 Item = TypeVar("Item", bound=Expiring)
 _IN_HEAP = -1.0
+_MANY_QUEUES = 64
 _LATE = -inf  # due now, and not yet acted upon
 
 
 class Deadlines(Generic[Item]):
     """Calls `on_due(item)` once for each wait that is not ended before its time."""
 
-    __slots__ = ("_armed_for", "_heap", "_loop", "_now", "_on_due", "_order", "_queues", "_timer")
+    __slots__ = ("_armed_for", "_heap", "_loop", "_now", "_on_due", "_order", "_queues", "_stale", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[Item], None]) -> None:
         self._loop = loop
@@ -39,6 +40,7 @@ class Deadlines(Generic[Item]):
         self._on_due = on_due
         self._queues: dict[float, dict[Item, float]] = {}
         self._heap: list[tuple[float, int, Item]] = []
+        self._stale = 0  # entries of the heap whose item was dropped or waits anew
         self._order = count()
         self._armed_for = inf
         self._timer: asyncio.TimerHandle | None = None
@@ -65,10 +67,16 @@ class Deadlines(Generic[Item]):
         item.due = inf
         item.place = None
         if place == _IN_HEAP:
-            self._heap = [entry for entry in self._heap if entry[2] is not item]
-            heapify(self._heap)
+            self._stale += 1  # its entry stays until it comes up, or until half of the heap is such
+            if self._stale > len(self._heap) // 2:
+                self._heap = [entry for entry in self._heap if entry[2].place == _IN_HEAP and entry[2].due == entry[0]]
+                heapify(self._heap)
+                self._stale = 0
         elif place is not None:
-            self._queues[place].pop(item, None)
+            queue = self._queues[place]
+            queue.pop(item, None)
+            if not queue and len(self._queues) > _MANY_QUEUES:  # lengths that come once each must not pile up
+                del self._queues[place]
 
     def close(self) -> None:
         """Forget everything."""
@@ -79,7 +87,7 @@ class Deadlines(Generic[Item]):
             self._timer = None
 
     def __len__(self) -> int:
-        return len(self._heap) + sum(map(len, self._queues.values()))
+        return len(self._heap) - self._stale + sum(map(len, self._queues.values()))
 
     def _arm(self, due: float) -> None:
         if self._timer is not None:
@@ -115,7 +123,10 @@ class Deadlines(Generic[Item]):
             if not queue:
                 del self._queues[delay_s]
         while self._heap and self._heap[0][0] <= now:
-            item = heappop(self._heap)[2]
+            due, _, item = heappop(self._heap)
+            if item.place != _IN_HEAP or item.due != due:
+                self._stale -= 1
+                continue
             item.due = _LATE
             item.place = None
             late.append(item)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import replace
-from sys import getrefcount
 
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
@@ -20,14 +19,15 @@ from agentflow.core.state import State
 from agentflow.core.walk import Answer
 from agentflow.engine.acceptance import accepted_run
 from agentflow.engine.deadlines import Deadlines
+from agentflow.engine.draining import Drain
 from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
 from agentflow.engine.phases import PHASES, state_of
 from agentflow.engine.run import FlowTimer, Run
-from agentflow.engine.step import ATTEMPT, NEW, UNKEPT, Phase, Step
+from agentflow.engine.step import ATTEMPT, NEW, Phase, Step
 from agentflow.engine.supervision import Supervision
 from agentflow.engine.telling import Teller
-from agentflow.errors import CancelledRunError
+from agentflow.errors import CancelledRunError, EventTimeoutError
 
 EVENT_HOOK_LIMIT_S = 300.0
 BREATH = 128  # steps that one task makes before it lets others go on
@@ -46,17 +46,16 @@ class Engine:
         self.log = parts.log
         self._agents = parts.agents
         self._observers = parts.observers
-        self._loop = asyncio.get_running_loop()
-        self.monotonic = self.clock.monotonic_of(self._loop)
+        self.loop = asyncio.get_running_loop()
+        self.monotonic = self.clock.monotonic_of(self.loop)
         self.teller = Teller(parts.observers, self.clock, parts.log, self.monotonic)
         self._runs: set[Run] = set()
-        self._idle = asyncio.Event()
-        self._is_draining = False
+        self._drain = Drain(self._runs)
         self._turns: deque[Run] = deque()
         self._is_beginning = False
         self._hook_limit_s = EVENT_HOOK_LIMIT_S
         self._intake = Intake(parts.bounds)
-        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self._loop, self._on_due)
+        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self.loop, self._on_due)
         self.supervision = Supervision(self, self._deadlines, parts.grace_s)
 
     # --- from an event to its first step ---
@@ -89,7 +88,7 @@ class Engine:
         if self._observers:
             self.teller.created(run)
         if self.hooks.has_event_hooks:
-            self._spawn(Step(self, run, None, self._hook_limit_s), Phase.BEFORE_EVENT)
+            self._spawn(Step(self, run, None, self._hook_limit_of(run)), Phase.BEFORE_EVENT)
         else:
             self._start_walk(run)
 
@@ -104,12 +103,17 @@ class Engine:
         finally:
             self._is_beginning = False
 
+    def _hook_limit_of(self, run: Run) -> float:
+        """Return how long the event hooks may take: they are part of the event's time."""
+        return min(self._hook_limit_s, run.program.flow.timeout_s or self._hook_limit_s)
+
     def _start_walk(self, run: Run) -> None:
         ready = run.walk.start()
         limit_s = run.program.flow.timeout_s
         root = run.walk.root
         if limit_s is not None and root is not None:
-            self.supervision.time_flow(run, root, limit_s)
+            taken_s = self.monotonic() - (run.begun or 0.0) if self.hooks.has_event_hooks else 0.0
+            self.supervision.time_flow(run, root, max(limit_s - taken_s, 0.0))
         self._go_on(run, ready)
 
     def _go_on(self, run: Run, ready: list[Frame]) -> None:
@@ -148,14 +152,15 @@ class Engine:
     def _spawn(self, step: Step, phase: Phase) -> None:
         step.phase = phase
         step.run.open(step)
+        self._deadlines.add(step, step.limit_s)  # here already: a task that is cancelled before it begins never runs
         # Not loop.create_task: half as dear again, and a factory of eager tasks would begin before `step.task` is set.
-        step.task = asyncio.Task(self._carry(step), loop=self._loop, name=step.run.run_id)
+        step.task = asyncio.Task(self._carry(step), loop=self.loop, name=step.run.run_id)
 
     def respawn(self, step: Step, phase: Phase) -> None:
         """Let a fresh task go on with a step at a phase."""
         self._spawn(step, phase)
 
-    async def _carry(self, step: Step) -> None:
+    async def _carry(self, step: Step) -> None:  # noqa: C901, PLR0912, PLR0915 - each step comes through here: no calls between
         following: Step | None = step
         breath = BREATH
         run, begin, hooks, observers = step.run, self.executor.begin, self.hooks, self._observers
@@ -188,11 +193,16 @@ class Engine:
                 elif not await self._advance(step, turn):
                     return
                 following = self._settle(step, run)
+                if following is not None and step.task is not None and step.task.cancelling():
+                    self._spawn(following, NEW)  # a task that was cancelled, e.g. by its own handler, is not used again
+                    return
                 breath -= 1
                 if not breath and following is not None:
                     breath = BREATH
                     await self._breathe(following)
-        except Exception as error:  # noqa: BLE001 - a fault of ours ends the run, it must not hang it
+        except GeneratorExit:
+            raise  # thrown away with its loop
+        except BaseException as error:  # noqa: BLE001 - a fault of ours ends the run, it must not hang it
             self._retire(step)
             self._crash(run, error)
 
@@ -246,9 +256,7 @@ class Engine:
 
     def prepare(self, step: Step) -> None:
         """Set an attempt up: its number, its start, its own view of event and state."""
-        event = step.event
-        if event._own is not None or event._own_metadata is not None or getrefcount(event) > UNKEPT:  # noqa: SLF001 - read, or kept: it is theirs
-            step.event = step.run.event.view()
+        step.renew_event()
         step.run.calls += 1
         step.attempt += 1
         step.started = self.monotonic()
@@ -305,10 +313,15 @@ class Engine:
 
     def cancel(self, run: Run, reason: str) -> None:
         """Ask a run to end; its running handlers are cancelled, and left behind after the grace if need be."""
-        if run.result is not None or run.cancelled or run.walk.is_done:
+        if run.result is not None or run.cancelled or run.walk.is_done or self.supervision.is_closing(run):
             return
-        run.cancelled = reason or "cancelled"
-        failure = failure_of(CancelledRunError(f"the run was cancelled: {run.cancelled}"))
+        error: Exception
+        if reason == "timeout":  # whoever waits for it has no more time: it ends as one that ran out of its own
+            error = EventTimeoutError("the run did not end within the time it was given", hint="give it more, or make its agents faster")
+        else:
+            run.cancelled = reason or "cancelled"
+            error = CancelledRunError(f"the run was cancelled: {run.cancelled}")
+        failure = failure_of(error)
         if run.begun is None:
             self._intake.withdraw(run)
             run.walk.cut(None, failure)
@@ -320,7 +333,7 @@ class Engine:
         if run.timers is not None:
             self.supervision.stop_clocks(run)
         if self.hooks.has_event_hooks and run.begun is not None:
-            self._spawn(Step(self, run, None, self._hook_limit_s), Phase.AFTER_EVENT)
+            self._spawn(Step(self, run, None, self._hook_limit_of(run)), Phase.AFTER_EVENT)
         else:
             self._seal(run)
 
@@ -340,8 +353,7 @@ class Engine:
             if following is not None:
                 self._turns.append(following)
                 self._begin_all()
-        if self._is_draining and not self._runs:
-            self._idle.set()
+        self._drain.look()
 
     def result_of(self, run: Run) -> RunResult:
         """Return what a run has come to so far."""
@@ -351,7 +363,7 @@ class Engine:
         used = run.calls if run._usage is None else replace(run.usage)  # noqa: SLF001
         return RunResult(run.run_id, run.walk, run.program.names, used, ending)
 
-    def _crash(self, run: Run, error: Exception) -> None:
+    def _crash(self, run: Run, error: BaseException) -> None:
         """End a run on a fault of agentflow itself."""
         self.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(error))}, error)
         if run.result is not None:
@@ -375,23 +387,12 @@ class Engine:
     async def drain(self, timeout_s: float) -> tuple[list[str], list[str]]:
         """Wait for all runs to end, then cancel the rest; return the ids of the cancelled and what was abandoned."""
         self._intake.close()
-        await self._until_idle(timeout_s)
+        await self._drain.until_idle(timeout_s)
         self._hook_limit_s = min(self._hook_limit_s, self.supervision.grace_s)
         left = sorted(run.run_id for run in self._runs)
         for run in sorted(self._runs, key=lambda open_run: open_run.begun is not None):  # those that wait first
             self.supervision.hurry(run)
             self.cancel(run, "stopped")
-        await self._until_idle(None)
+        await self._drain.until_idle(None)
         self._deadlines.close()
         return left, sorted(self.supervision.abandoned.values())
-
-    async def _until_idle(self, timeout_s: float | None) -> None:
-        self._is_draining = True
-        self._idle.clear()
-        if not self._runs:
-            return
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            return

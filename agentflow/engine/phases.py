@@ -17,6 +17,7 @@ from agentflow.core.state import REMOVED, Patch, Scope, State
 from agentflow.core.values import copy_json
 from agentflow.core.walk import Answer
 from agentflow.engine.hooks import Hook, HookArgs, call
+from agentflow.engine.lineage import Offspring
 from agentflow.engine.retry import is_retryable, wait_after
 from agentflow.engine.step import Phase, Step
 from agentflow.errors import AgentflowError
@@ -232,7 +233,7 @@ def _with(scope: Scope, patch: Patch | None) -> State:
 
 def _args(engine: Engine, step: Step, hook: Hook, state: State) -> HookArgs:
     run = step.run
-    args = HookArgs(hook, run.event.view(), state, engine.emitter, run.run_id)
+    args = HookArgs(hook, run.event.view(), state, Offspring(engine.emitter, run), run.run_id)
     if step.frame is not None:
         args.agent = step.agent.name
         args.position = step.position

@@ -53,8 +53,10 @@ class Run:
         "cancelled",
         "event",
         "flags",
+        "offspring",
         "program",
         "result",
+        "root",
         "run_id",
         "step_limit_s",
         "timers",
@@ -77,6 +79,8 @@ class Run:
         self.step_limit_s: float | None = None  # the event's own `agent_timeout`
         self.cancelled = ""  # why it was cancelled
         self.result: RunResult | None = None
+        self.root: Run | None = None  # the run of the event for which a callback emitted this one's
+        self.offspring = 0
         self.waiters: list[asyncio.Future[RunResult]] = []
 
     @property
@@ -149,6 +153,14 @@ class RunHandle:
         """Whether the run has ended."""
         return self._run.result is not None
 
+    def descend_from(self, root: object) -> None:
+        """Count the run, and what its callbacks emit, as the offspring of another one."""
+        assert isinstance(root, Run)  # noqa: S101 - only runs have offspring
+        self._run.root = root
+
     def cancel(self, reason: str = "cancelled") -> None:
-        """Ask the run to end; its result will be `cancelled` for this reason. Nothing happens when it has ended."""
+        """Ask the run to end; its result will be `cancelled` for this reason, or `timed_out` when it is "timeout".
+
+        Nothing happens when it has ended.
+        """
         self._cancel(self._run, reason)

@@ -47,7 +47,7 @@ NEW, ATTEMPT = Phase.NEW, Phase.ATTEMPT
 
 
 def _references_of_an_unkept_event() -> int:
-    """Count as `Engine.prepare` does, so that the figure holds on any Python: what is above it, somebody else keeps."""
+    """Count as `Step.renew_event` does, so that the figure holds on any Python: what is above it, somebody else keeps."""
     holder = SimpleNamespace(event=Event())
     event = holder.event
     return getrefcount(event)
@@ -147,6 +147,20 @@ class Step:
     def context(self) -> Context:
         """The `ctx` of this attempt."""
         return Context(self)
+
+    def renew_event(self) -> None:
+        """Take a fresh view of the event when the last attempt or step has touched, changed or kept the one at hand."""
+        event = self.event
+        root = self.run.event
+        if (
+            event._own is not None  # noqa: SLF001 - read, so perhaps changed
+            or event._own_metadata is not None  # noqa: SLF001
+            or event.target is not root.target
+            or event.session_id is not root.session_id
+            or event.timestamp is not root.timestamp
+            or getrefcount(event) > UNKEPT
+        ):
+            self.event = root.view()
 
     def leave_behind(self) -> None:
         """Note that something of this attempt goes on although it was given up."""

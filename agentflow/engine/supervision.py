@@ -65,6 +65,10 @@ class Supervision:
             elif not _covers(step.cause, frame):
                 step.cause = closing
 
+    def is_closing(self, run: Run) -> bool:
+        """Say whether the whole run is being ended already."""
+        return any(isinstance(step.cause, Closing) and step.cause.frame is None for step in run.steps)
+
     def hurry(self, run: Run) -> None:
         """Interrupt what callbacks still do after the end of a run; its outcome stands."""
         for step in tuple(run.steps):

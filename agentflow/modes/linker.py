@@ -21,6 +21,7 @@ from agentflow.modes import LATER_MODES, Mode
 
 STEP_TIMEOUT_S = 300.0
 MAX_NESTING = 16
+MOST_DIAGNOSTICS = 500
 MAX_CALLS = 20_000
 MAX_HINTS = 20  # the search for the nearest name takes its time, and nobody reads more of them
 MODE_KEYS = frozenset(
@@ -53,6 +54,7 @@ class Linker:
 
     def __init__(self, config: Config, tools: Tools) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self._unsaid = 0
         self._config = config
         self._tools = tools
         self._open: list[str] = []
@@ -62,6 +64,7 @@ class Linker:
         self._calls = self._hints = 0
         self._is_overfull = False
         self._enabled = (*(name for name, agent in config.agents.items() if agent.enabled), *tools.extra_agents)
+        self._may_be_called = frozenset(self._enabled)
 
     def main(self, mode: str | None = None) -> Node | None:
         """Link the main flow, in another mode when given; None when it has mistakes."""
@@ -108,6 +111,10 @@ class Linker:
             self._link_switch(flow, path)
             return None
         if "collaborative_agents" in mode.keys and flow.mode == "collaborative" and flow.collaborative_agents is None:
+            if not self._enabled:
+                hint = "add a table [agents.NAME], or register an agent"
+                self._say("AF0218", "no agents registered, and none in the file", path, "key", hint)
+                return None
             flow = flow.model_copy(update={"collaborative_agents": list(self._enabled)})
         self._check_needs(flow, mode, path)
         self._check_names(flow, mode, path)
@@ -144,6 +151,9 @@ class Linker:
             self._say("AF0202", f"mode `{flow.mode}` is not supported yet", where, help=f"modes today: {', '.join(self._tools.modes)}")
         elif mode is None:
             self._say("AF0201", f"unknown mode `{flow.mode}`", where, help=self._near(flow.mode, self._tools.modes))
+        elif flow.mode == "collaborative" and "on_error" in flow.given:
+            what = "on_error says nothing of a parallel flow, whose failures are judged by failure_threshold"
+            self._say("AF0219", what, (*path, "on_error"), "key", "remove on_error; it is for sequences, loops and steps")
         elif flow.options is not None and mode.keys:
             hint = "options are for modes registered in Python"
             self._say("AF0214", f"mode `{flow.mode}` takes no options", (*path, "options"), "key", hint)
@@ -274,9 +284,11 @@ class Linker:
     def _link_call(self, call: Call, flow: FlowConfig, path: KeyPath) -> Node | None:
         name = call.agent
         self._calls += 1
+        if self._is_over_limit(path):
+            return None
         if name in self._config.flows:
             return self.named(name, path)
-        if name not in self._enabled:
+        if name not in self._may_be_called:
             self._check_name(name, (*path, "mode"))  # a registered mode may name anything
             return None
         agent = self._config.agents.get(name)
@@ -304,7 +316,7 @@ class Linker:
         cases = [self._link_call(Call(name), flow, path) for name in names]
         if self._has_errors(before) or not cases:
             if not cases:
-                self._say("AF0203", "mode `route` has no agent to route to", path, "key", "add a table [agents.NAME], or register an agent")
+                self._say("AF0218", "there is no agent to route to", path, "key", "add a table [agents.NAME], or register an agent")
             return None
         routes = {name: index for index, name in enumerate(names)}
         return replace(node, cases=tuple(case for case in cases if case is not None), routes=routes)
@@ -359,7 +371,9 @@ class Linker:
 
     def _say(self, code: str, message: str, path: KeyPath, on: On = "value", help: str = "", severity: str = "error") -> None:  # noqa: A002 - a diagnostic's own word
         found = Diagnostic(code, message, path, on, help, severity)  # type: ignore[arg-type]
-        if found not in self._said:
+        if len(self._said) >= MOST_DIAGNOSTICS:
+            self._unsaid += 1
+        elif found not in self._said:
             self._said.add(found)
             self.diagnostics.append(found)
 

@@ -59,6 +59,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the virtual time, in seconds."""
         return self._virtual.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait for the executor's threads, without a limit: a virtual one would be over before any thread has ended."""
+        await super().shutdown_default_executor()
+
 
 def virtual_loop() -> VirtualLoop:
     """Return a new loop on virtual time: a loop factory for `asyncio.Runner` and for test runners."""

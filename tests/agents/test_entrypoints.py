@@ -142,7 +142,7 @@ def test_current_folder_is_not_searched(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ("handlers:anser", "did you mean `answer`"),
         ("handlers:number", "is int, not a function"),
-        ("handlers", "names no function; write handlers:function"),
+        ("handlers", "write handlers:function"),
         ("handler:answer", "did you mean `handlers`"),
         ("handlers:_private", "no private names"),
         ("_handlers:answer", "no private names"),
@@ -225,3 +225,27 @@ async def long(event, state):
         '[agents.long]\nhandler = "handlers:long"\n[agents.short]\nhandler = "handlers:short"\n'
     )
     assert "xxx" == await _answer(_runner(tmp_path, toml, source=source))
+
+
+async def test_projects_import_what_stands_beside_them(tmp_path: Path) -> None:
+    """Two projects in one process whose handlers import modules of one name each get their own."""
+    results = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "figures.py").write_text(f"X = {number}\n", encoding="utf-8")
+        (folder / "handlers.py").write_text(
+            "import figures\nfrom agentflow import agent\n\n@agent('a')\ndef a(event, state):\n    return {'x': figures.X}\n",
+            encoding="utf-8",
+        )
+        (folder / "agentflow.toml").write_text('[agent_flow]\nentrypoint = "handlers"\n[agents.a]\n', encoding="utf-8")
+        async with Runner.from_config(folder / "agentflow.toml", environ={}) as runner:
+            results.append((await runner.run(Event("a"))).state["x"])
+    assert [1, 2] == results
+
+
+def test_entrypoint_that_raises_is_named(tmp_path: Path) -> None:
+    """What a register function raises becomes an error that names the entrypoint."""
+    (tmp_path / "agentflow.toml").write_text('[agent_flow]\nentrypoint = "json:loads"\n[agents.a]\n', encoding="utf-8")
+    with pytest.raises(EntrypointError, match="entrypoint `json:loads` failed: TypeError"):
+        Runner.from_config(tmp_path / "agentflow.toml", environ={})

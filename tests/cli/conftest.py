@@ -40,10 +40,14 @@ capabilities = ["greeting"]
 [agents.stubborn]
 [agents.threaded]
 [agents.signalling]
+[agents.busy]
+[agents.sleepy]
+[agents.deep]
 """
 
 HANDLERS = """
 import asyncio
+import json
 import signal
 import time
 
@@ -88,6 +92,26 @@ async def interrupt(event, state):
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.01)
     return {"interrupted": True}
+
+
+@agent("busy")
+async def spin(event, state):
+    while True:
+        pass
+
+
+@agent("sleepy")
+async def hold(event, state):
+    time.sleep(30)
+
+
+@agent("deep")
+async def fall(event, state):
+    return inner(state.to_dict())
+
+
+def inner(table):
+    return json.loads("{" + str(len(table)))
 
 
 @agent("threaded")

@@ -35,13 +35,44 @@ def test_new_project_of_each_mode_runs_at_once(call: Call, mode: str) -> None:
     assert (result["status"], list(result["outputs"])) == ("completed", MODES[mode])
 
 
+WORDS = ["route", "collaborative", "sequential", "loop", "mixed"]
+
+
+@pytest.mark.parametrize("mode", WORDS)
+def test_changing_the_one_word_is_enough(call: Call, project: Path, mode: str) -> None:
+    """A new project of any mode runs in all five, and validates with nothing but warnings of keys not used."""
+    assert call("create", "fresh", "--mode", mode).code == 0
+    file = project / "fresh/agentflow.toml"
+    text = file.read_text(encoding="utf-8")
+    for word in WORDS:
+        file.write_text(text.replace(f'mode = "{mode}"', f'mode = "{word}"'), encoding="utf-8")
+        outcome = call("run", "fresh", "--json", "--set", "task=it")
+        assert (outcome.code, outcome.json["status"]) == (0, "completed"), word
+        assert outcome.json["outputs"], word
+        checked = call("validate", "fresh", "--format", "json")
+        assert (checked.code, {row["code"] for row in checked.json}) == (0, {"AF0290"}), word
+
+
 def test_tests_of_a_new_project_pass(call: Call, project: Path) -> None:
     """The tests that `create` writes pass with pytest alone."""
     call("create", "fresh", "--collaborative-agents", "a-b,a.b,class", "--sequential-agents", "2nd,agent,State")
+    assert _tested(project) == "1 passed"
+
+
+def test_tests_of_a_new_project_pass_in_another_mode(call: Call, project: Path) -> None:
+    """The tests that `create` writes hold when the mode is changed."""
+    call("create", "fresh", "--mode", "sequential")
+    file = project / "fresh/agentflow.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace('mode = "sequential"', 'mode = "loop"'), encoding="utf-8")
+    assert _tested(project) == "1 passed"
+
+
+def _tested(project: Path) -> str:
+    """Run the tests of a new project, and return how many passed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:asyncio"]
     done = subprocess.run(command, cwd=project / "fresh", env=environment(), capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    return done.stdout.splitlines()[-1].partition(" in ")[0]
 
 
 def test_defaults_of_the_documents_are_written_out(call: Call, project: Path) -> None:
@@ -64,6 +95,7 @@ def test_every_flag_of_the_documents_is_honoured(call: Call, project: Path) -> N
         "max_iterations": 7,
         "failure_threshold": 0.25,
         "max_concurrency": 2,
+        "default_agent": "a",
         "collaborative_agents": ["a", "b"],
         "sequential_agents": ["c"],
         "loop_agent": "d",

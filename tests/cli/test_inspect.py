@@ -86,6 +86,10 @@ def test_validate_lists_agents_without_handlers(call: Call, project: Path) -> No
     outcome = call("validate", "--handlers", "--format", "json")
     assert [row["code"] for row in outcome.json] == ["AF0402"]
     assert "forgotten" in outcome.json[0]["message"]
+    assert "\n" not in outcome.json[0]["help"]
+    text = call("validate", "--handlers").out
+    assert re.search(r'^ +@agent\("forgotten"\)\n +async def forgotten\(event, state\):\n', text, re.MULTILINE)
+    assert text.endswith("\n\n1 error, 0 warnings\n")
 
 
 def test_registered_mode_is_known_with_handlers(call: Call, project: Path) -> None:
@@ -121,6 +125,7 @@ def test_plan_as_json(call: Call) -> None:
     row = call("plan", "--json", *(word for one in sets for word in ("--config-set", one))).json
     assert (row["name"], row["mode"], row["worst_case_calls"], row["worst_case_steps"]) == ("desk", "sequential", 6, 2)
     assert [step["agent"] for step in row["plan"]["steps"]] == ["greeter", "waiter"]
+    assert row["worst_case_seconds"] == round(row["worst_case_seconds"], 3)
 
 
 def test_plan_for_people_is_a_tree(call: Call) -> None:
@@ -174,6 +179,7 @@ def test_agents_are_listed_with_what_they_are(call: Call) -> None:
     text = call("agents", *words).out
     assert "greeter  (reached by the main flow)\n    role: greeter" in text
     assert "waiter  (disabled, not reached by the main flow)" in text
+    assert "handler: not named in the file" in text
 
 
 def test_config_show_tells_where_values_come_from(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +188,7 @@ def test_config_show_tells_where_values_come_from(call: Call, monkeypatch: pytes
     rows = call("config", "show", "--origin", "--json", "--config-set", "orchestration.max_iterations=7").json
     assert rows["orchestration.mode"] == {"value": "route", "origin": "agentflow.toml:7"}
     assert rows["orchestration.max_hops"] == {"value": 3, "origin": "AGENTFLOW__ORCHESTRATION__MAX_HOPS"}
-    assert rows["orchestration.max_iterations"] == {"value": 7, "origin": "orchestration.max_iterations"}
+    assert rows["orchestration.max_iterations"] == {"value": 7, "origin": "command line"}
     assert rows["orchestration.on_error"] == {"value": "stop", "origin": "default"}
     lines = call("config", "show", "--origin").out.splitlines()
     assert any(re.fullmatch(r'orchestration\.mode = "route" +# agentflow\.toml:7', line) for line in lines)

@@ -84,7 +84,59 @@ def test_interrupting_twice_ends_within_seconds_whatever_a_handler_does(project:
     code, _, err, took = interrupted(project, words, "stubborn  started", [signal.SIGINT, signal.SIGINT])
     assert code == 130
     assert "left behind" in err
-    assert took < 4
+    assert took < 2.5
+
+
+@pytest.mark.parametrize("target", ["busy", "sleepy"])
+def test_interrupting_twice_ends_although_the_loop_is_held(project: Path, target: str) -> None:
+    """An async handler that never gives the loop back cannot hold up the second signal; the third ends the process at once."""
+    for sent, limit_s in ((2, 2.5), (3, 1)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agentflow", "run", "--target", target],
+            cwd=project,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        try:
+            _read_until(process.stderr, f"{target}  started")
+            begun = time.monotonic()
+            for _ in range(sent):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.05)
+            assert process.wait(timeout=10) == 130
+            assert time.monotonic() - begun < limit_s
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+
+
+def test_interrupting_twice_prints_what_has_ended(project: Path) -> None:
+    """Results of runs that ended, or were cancelled, are printed although a run before them does not end."""
+    waiter = {"target": "waiter", "data": {"seconds": 30}, "id": "cancelled"}
+    rows = [{"target": "stubborn"}, {"id": "done"}, waiter]
+    (project / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ["--event", "events.jsonl", "--config-set", "runner.cancel_grace_seconds=60", "--json"]
+    code, out, err, _ = interrupted(project, words, "waiter  started", [signal.SIGINT, signal.SIGINT])
+    assert code == 130
+    assert [row["status"] for row in json.loads(out)] == ["completed", "cancelled"], err
+
+
+@pytest.mark.parametrize("words", [("run", "--json"), ("version",), ("plan",)])
+def test_closed_stdout_is_told_by_the_exit_code_alone(project: Path, words: tuple[str, ...]) -> None:
+    """With stdout closed from the start nothing runs, nothing is said, and the exit code is 1."""
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "agentflow", *words]
+    done = subprocess.run(command, cwd=project, env=environment(), stderr=subprocess.PIPE, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_closed_stderr_does_not_matter(project: Path) -> None:
+    """With stderr closed the result is printed as ever."""
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "agentflow", "run", "--json"]
+    done = subprocess.run(command, cwd=project, env=environment(), stdout=subprocess.PIPE, timeout=20, check=False)
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "completed")
 
 
 def test_interrupting_while_stdin_is_silent(project: Path) -> None:
@@ -98,7 +150,7 @@ def test_command_ends_although_a_thread_does_not(start: Call) -> None:
     """A thread that never ends is left behind: the result is printed and the process is gone."""
     begun = time.monotonic()
     outcome = start("run", "--target", "threaded", "--timeout", "0.1", "--json")
-    assert (outcome.code, outcome.json["status"]) == (5, "cancelled")
+    assert (outcome.code, outcome.json["status"]) == (5, "timed_out")
     assert time.monotonic() - begun < 5
 
 

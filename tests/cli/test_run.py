@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,20 @@ def test_failure_is_told_with_its_place_and_exits_1(call: Call) -> None:
     outcome = call("run", "--target", "failing")
     assert outcome.code == 1
     assert outcome.out.startswith("failed (error)")
-    assert "error: failing at 0#1.2: ValueError: no way" in outcome.out
+    assert "error: failing at 0#1.2: ValueError: no way (handlers.py:" in outcome.out
     assert "Traceback" not in outcome.out + outcome.err
+
+
+def test_failure_names_the_innermost_line_of_the_users_code(call: Call, project: Path) -> None:
+    """The place is the last one outside the standard library; JSON has none, `--debug` shows the user's frames alone."""
+    code = (project / "handlers.py").read_text(encoding="utf-8").splitlines()
+    line = 1 + next(number for number, text in enumerate(code) if "json.loads" in text)
+    outcome = call("run", "--target", "deep")
+    assert f"(char 1) (handlers.py:{line} in inner)" in outcome.out
+    assert "handlers.py" not in outcome.err
+    outcome = call("run", "--target", "deep", "--json", "--debug")
+    assert "handlers.py" not in outcome.out
+    assert re.findall(r'File ".*?([a-z]+\.py)", line \d+, in (\w+)', outcome.err) == [("handlers.py", "fall"), ("handlers.py", "inner")]
 
 
 def test_data_comes_from_json_file_and_sets(call: Call, project: Path) -> None:
@@ -59,6 +72,14 @@ def test_data_comes_from_json_file_and_sets(call: Call, project: Path) -> None:
     outcome = call("run", "--data", "@data.json", *sets, "--json")
     data = outcome.json["state"]["data"]
     assert data | {"greeting": ""} == {"deep": {"kept": 1, "list": [1, 2]}, "name": "007 x", "flag": True, "a": "b=c", "greeting": ""}
+
+
+def test_set_that_looks_like_json_and_is_none_is_warned_of(call: Call) -> None:
+    """A `--set` value that begins like JSON and is none is taken as text, with a warning."""
+    outcome = call("run", "--set", 'a={"x":1', "--set", "b=plain", "--json")
+    assert outcome.json["state"]["data"]["a"] == '{"x":1'
+    assert "warning: --set a: taken as text, since it is not JSON" in outcome.err
+    assert "--set b" not in outcome.err
 
 
 def test_metadata_and_session_reach_the_run(call: Call) -> None:
@@ -73,6 +94,11 @@ def test_metadata_and_session_reach_the_run(call: Call) -> None:
     [
         (["--data", "[1]"], "--data is no JSON object"),
         (["--data", "{nope"], "--data is not JSON"),
+        (["--data", "{'a': 1}"], "JSON needs double quotes"),
+        (["--data", "handlers.py"], "to read a file: --data @handlers.py"),
+        (["--data", "x" * 5000], "--data is not JSON"),
+        (["--handlers", "handlers:greet"], "`greet` is a handler\nhelp: name the module alone: handlers"),
+        (["--handlers", "handlers:fall"], "`fall` is a handler\nhelp: name the module alone: handlers"),
         (["--data", '{"a": 1, "a": 2}'], "key 'a' is there twice"),
         (["--data", "@nowhere.json"], "'nowhere.json' cannot be read"),
         (["--set", "name"], "--set 'name' is not KEY=VALUE"),
@@ -115,6 +141,9 @@ def test_no_target_and_no_default_is_a_clear_error(call: Call, project: Path) ->
     (project / "agentflow.toml").write_text(text, encoding="utf-8")
     outcome = call("run", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (1, "AF0503")
+    told = "help: run with --target NAME (one of: greeter, waiter, "
+    assert told in call("run").out
+    assert "or set default_agent in [orchestration]\n" in call("run").out
 
 
 def test_partial_warns_and_strict_makes_it_1(call: Call) -> None:
@@ -135,9 +164,9 @@ def test_event_that_runs_out_of_time_exits_5(call: Call) -> None:
 
 
 def test_timeout_cancels_and_exits_5(call: Call) -> None:
-    """`--timeout` cancels what runs, prints its result, and exits 5."""
+    """`--timeout` ends what runs as timed out, prints its result, and exits 5."""
     outcome = call("run", "--target", "waiter", "--set", "seconds=30", "--timeout", "0.1", "--json")
-    assert (outcome.code, outcome.json["status"], outcome.json["reason"]) == (5, "cancelled", "timeout")
+    assert (outcome.code, outcome.json["status"], outcome.json["reason"]) == (5, "timed_out", "timeout")
     assert "timeout: not done after 0.1 s" in outcome.err
 
 
@@ -156,7 +185,7 @@ def test_missing_handlers_are_listed_with_a_cure(call: Call, project: Path) -> N
     outcome = call("run")
     assert outcome.code == 2
     assert "error[AF0402]: no handler for agents greeter, waiter" in outcome.err
-    assert '@runner.agent("greeter")' in outcome.err
+    assert '@agent("greeter")' in outcome.err
 
 
 @pytest.mark.parametrize("body", ["raise ValueError('boom')", "raise SystemExit(0)", "1 / 0"])
@@ -165,7 +194,8 @@ def test_entrypoint_that_raises_is_a_line_not_a_traceback(call: Call, project: P
     (project / "others.py").write_text(f"def register(runner):\n    {body}\n", encoding="utf-8")
     outcome = call("run", "--handlers", "others:register")
     assert outcome.code == 2
-    assert "error[AF0403]: the entrypoint failed" in outcome.err
+    assert "error[AF0403]: " in outcome.err
+    assert "failed: " in outcome.err
     assert "Traceback" not in outcome.err
 
 

@@ -81,10 +81,17 @@ def test_events_of_one_session_run_one_after_another(call: Call, project: Path) 
 
 
 def test_events_come_from_stdin(start: Call) -> None:
-    """`--event -` reads stdin, and no events are no error."""
+    """`--event -` reads stdin."""
     outcome = start("run", "--event", "-", "--jsonl", "-q", text=lines({"data": {"name": "Ada"}}, {}))
     assert [row["state"]["data"]["greeting"] for row in outcome.rows] == ["hello Ada", "hello you"]
-    assert start("run", "--event", "-", text="").code == 0
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_no_event_at_all_is_a_usage_error(start: Call, text: str) -> None:
+    """Input without any event exits 2 and says so."""
+    outcome = start("run", "--event", "-", text=text)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "error[AF0602]: -: stdin has no event at all" in outcome.err
 
 
 def test_a_thousand_events_are_conducted(call: Call, project: Path) -> None:

@@ -26,14 +26,27 @@ AT = "agentflow.toml:"
         ('[[orchestration.switch]]\nwhen = "true"', "AF0105", "1:1", "add use = ..."),
         ('[llm]\nprovider = "ollama"', "AF0105", "1:1", "add model = ..."),
         ('[orchestration]\ntimeout_seconds = "30"', "AF0103", "2:19", "write 30 without quotes"),
+        ('[orchestration]\ntimeout_seconds = "30s"', "AF0103", "2:19", "write 30"),
+        ('[orchestration]\ntimeout_seconds = "1.5 minutes"', "AF0103", "2:19", "write 90"),
+        ('[orchestration]\ntimeout_seconds = "250ms"', "AF0103", "2:19", "write 0.25"),
+        ('[orchestration]\ntimeout_seconds = "30 parsecs"', "AF0103", "2:19", ""),
+        ('[orchestration]\nmax_hops = "3s"', "AF0103", "2:12", ""),
+        ('[orchestration]\nmax_hops = "true"', "AF0103", "2:12", ""),
+        ('[orchestration]\nmax_hops = "2.5"', "AF0103", "2:12", ""),
         ('[orchestration]\nmax_hops = "many"', "AF0103", "2:12", ""),
         ("[orchestration]\nmax_hops = 2.0", "AF0103", "2:12", ""),
         ("[orchestration]\nmax_hops = true", "AF0103", "2:12", ""),
         ("[orchestration]\ntimeout_seconds = 1979-05-27", "AF0103", "2:19", ""),
         ('[orchestration]\nsequential_agents = "a, b"', "AF0103", "2:21", 'write ["a", "b"]'),
+        ('[orchestration]\nsequential_agents = "[a,b]"', "AF0103", "2:21", 'write ["a", "b"]'),
+        ('[orchestration]\nsequential_agents = "[\'a\', b]"', "AF0103", "2:21", 'write ["a", "b"]'),
         ('[orchestration]\nsequential_agents = ["a", 5]', "AF0103", "2:27", "put it in quotes"),
         ("[orchestration]\nmode = 5", "AF0103", "2:8", "put it in quotes"),
         ("[agents.a]\nenabled = 'true'", "AF0103", "2:11", "write true without quotes"),
+        ('[agents.a]\nenabled = "no"', "AF0103", "2:11", "write false"),
+        ('[agents.a]\nenabled = "On"', "AF0103", "2:11", "write true"),
+        ("[agents.a]\nenabled = 0", "AF0103", "2:11", "write false"),
+        ("[agents.a]\nenabled = 2", "AF0103", "2:11", ""),
         ("agents = 5", "AF0103", "1:10", ""),
         ("[[orchestration]]", "AF0103", "1:1", "write [table], not [[table]]"),
         ("[orchestration]\nmax_iterations = 0", "AF0104", "2:18", ""),
@@ -193,3 +206,55 @@ def test_collaborate_is_read_as_collaborative() -> None:
     config = read({"orchestration": {"mode": "collaborate"}}, environ={}).config
     assert config is not None
     assert config.orchestration.mode == "collaborative"
+
+
+_NO_DASH = ", and name it so in Python: no module or function has `-` in its name"
+_NO_FILE = "; a module is named as in `import`, not by its file"
+_NO_NAME = "; names are of letters A-Z a-z, digits and `_`; no private names"
+
+
+@pytest.mark.parametrize(
+    ("handler", "hint"),
+    [
+        ("hh.b", "write hh:b"),
+        ("handlers", "write handlers:function"),
+        ("handlers:", "write handlers:function"),
+        ("./handlers.py", "write handlers:function" + _NO_FILE),
+        ("../lib/handlers.py:go", "write handlers:go" + _NO_FILE),
+        ("lib/handlers.py:go", "write lib.handlers:go" + _NO_FILE),
+        ("my-handlers:x", "write my_handlers:x" + _NO_DASH),
+        ("", "write module:function" + _NO_NAME),
+        ("a:_private", "write module:function" + _NO_NAME),
+        ("a" * 201, "write module:function" + _NO_NAME),
+    ],
+)
+def test_a_malformed_handler_is_told_with_what_to_write(told: Callable[..., list[object]], handler: str, hint: str) -> None:
+    """A handler is `module:function`; anything else is refused where it stands, before any import."""
+    assert [("AF0104", AT + "2:11", hint)] == told(f'[agents.a]\nhandler = "{handler}"')
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "hint"),
+    [
+        ("./handlers.py", "write handlers" + _NO_FILE),
+        ("my-handlers", "write my_handlers" + _NO_DASH),
+        ("a:", "write a"),
+        ("a:b:c", "write module or module:function" + _NO_NAME),
+    ],
+)
+def test_a_malformed_entrypoint_is_told_with_what_to_write(told: Callable[..., list[object]], entrypoint: str, hint: str) -> None:
+    """An entrypoint is `module` or `module:function`; anything else is refused where it stands."""
+    assert [("AF0104", AT + "2:14", hint)] == told(f'[agent_flow]\nentrypoint = "{entrypoint}"')
+
+
+@pytest.mark.parametrize("entrypoint", ["handlers", "handlers:register", "package.handlers:register"])
+def test_a_module_alone_is_an_entrypoint(draft: Callable[..., Draft], entrypoint: str) -> None:
+    """An entrypoint may leave its function out, and may be in a package."""
+    assert [] == draft(f'[agent_flow]\nentrypoint = "{entrypoint}"').diagnostics
+
+
+def test_a_reference_filled_from_a_variable_is_not_shown(draft: Callable[..., Draft]) -> None:
+    """The message and the help for a malformed handler show the text of the file, not what a variable held."""
+    (told,) = draft('[agents.a]\nhandler = "${PLACE}"', environ={"PLACE": "hidden/x.py"}).diagnostics
+    assert "`handler` = `${PLACE}` is no module:function" == told.message
+    assert "hidden" not in told.help

@@ -77,8 +77,25 @@ def test_a_value_told_before_is_not_told_again(draft: Callable[..., Draft]) -> N
     checked = draft("[orchestration]\nsequential_agents = 5\nmode = mixed\n")
     assert ["AF0103", "AF0101"] == [one.code for one in checked.diagnostics]
     keys = ("sequential_agents", "mode", "until")
-    found = [Diagnostic("AF0203", key, ("orchestration", key)) for key in keys]
+    found = [Diagnostic("AF0210", key, ("orchestration", key)) for key in keys]
     assert ["until"] == [one.message for one in checked.locate(found)]
+
+
+@pytest.mark.parametrize("mode", ["mode = mixed", "mode = 5"])
+def test_a_mode_that_could_not_be_read_has_no_follow_ups(draft: Callable[..., Draft], mode: str) -> None:
+    """What the default mode lacks or leaves unused is not told of a flow whose own mode could not be read."""
+    checked = draft(f'[orchestration]\nsequential_agents = ["x", "y"]\n[flows.x]\n{mode}\nuntil = "true"\n[flows.y]\n')
+    of_x = [Diagnostic(code, code, ("flows", "x", "until"), "key") for code in ("AF0203", "AF0290", "AF0214", "AF0210")]
+    of_y = [Diagnostic("AF0290", "y", ("flows", "y", "until"), "key")]
+    uses = [Diagnostic("AF0212", f"use {number}", ("orchestration", "sequential_agents", number)) for number in (0, 1)]
+    assert {"AF0210", "y", "use 1"} == {one.message for one in checked.locate([*of_x, *of_y, *uses])}
+
+
+def test_a_mode_from_a_later_layer_stands_for_one_that_could_not_be_read(draft: Callable[..., Draft]) -> None:
+    """Where a variable or the command line says the mode, what it leaves unused is told."""
+    checked = draft("[orchestration]\nmode = mixed\nmax_hops = 3\n", overrides={"orchestration.mode": "loop"})
+    found = [Diagnostic("AF0290", "unused", ("orchestration", "max_hops"), "key")]
+    assert ["unused"] == [one.message for one in checked.locate(found)]
 
 
 def test_a_table_the_environment_adds_to_is_located_in_the_file(draft: Callable[..., Draft]) -> None:

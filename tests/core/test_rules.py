@@ -210,3 +210,10 @@ def test_rules_compare_by_their_text() -> None:
     assert Rule("true") != "true"
     assert len({Rule("true"), Rule("true")}) == 1
     assert repr(Rule("true")) == "Rule('true')"
+
+
+def test_nested_macros_are_bounded() -> None:
+    """An expression whose macros could multiply without bound is refused: nothing can interrupt an evaluation."""
+    with pytest.raises(RuleError, match="at most 2"):
+        Rule("state.l.all(a, state.l.all(b, state.l.all(c, a + b + c >= 0)))")
+    assert Rule("state.l.all(a, state.l.exists(b, a == b))").source

@@ -282,3 +282,9 @@ def test_check_key_wants_text() -> None:
 def test_sameness_tells_json_kinds_apart(left: object, right: object, is_same: bool) -> None:
     """`1`, `1.0` and `true` are three values; key order is none."""
     assert same(left, right) is is_same
+
+
+def test_shared_lists_count_each_time_they_are_met() -> None:
+    """A list that stands in many places counts in each, so a small object cannot grow into a huge copy."""
+    with pytest.raises(InvalidValueError, match="more than 100,000 values"):
+        adopt({f"k{number}": ["x"] * 60_000 for number in range(2)}, "event.data")

@@ -61,3 +61,59 @@ async def test_fault_at_a_deadline_stops_no_other_clock(monkeypatch: pytest.Monk
         second = await runner.emit(Event("a"))
         assert ["failed", "timed_out"] == [(await handle.result()).status for handle in (first, second)]
     assert "engine_fault" in capsys.readouterr().err
+
+
+async def test_task_that_is_cancelled_before_it_begins_hangs_nothing() -> None:
+    """A handler that cancels the tasks of its siblings before they begin ends the run all the same."""
+
+    async def cancel_the_others(event: Event, state: State) -> dict[str, int]:
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("run-") and task is not asyncio.current_task():
+                task.cancel()
+        return {"a": 1}
+
+    flow = {"mode": "collaborative", "collaborative_agents": ["a", "b"], "failure_threshold": 1.0}
+    runner = Runner.from_dict({"orchestration": flow, "agents": {"a": {}, "b": {"timeout_seconds": 1}}})
+    runner.register_agent("a", cancel_the_others)
+    runner.register_agent("b", _answer)
+    async with runner:
+        result = await runner.run(Event())
+    assert ("partial", {"a": 1}) == (result.status, dict(result.state))
+
+
+async def test_task_that_its_handler_cancelled_is_not_used_again() -> None:
+    """What a handler does to its own task does not reach the next step."""
+
+    async def cancel_oneself(event: Event, state: State) -> dict[str, int]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return {"a": 1}
+
+    async def wait(event: Event, state: State) -> dict[str, int]:
+        await asyncio.sleep(0.01)
+        return {"b": 1}
+
+    runner = Runner.from_dict({"orchestration": {"mode": "sequential", "sequential_agents": ["a", "b"]}, "agents": {"a": {}, "b": {}}})
+    runner.register_agent("a", cancel_oneself)
+    runner.register_agent("b", wait)
+    async with runner:
+        result = await runner.run(Event())
+    assert ("completed", {"a": 1, "b": 1}) == (result.status, dict(result.state))
+
+
+async def test_fields_of_an_event_that_a_handler_changed_are_its_own() -> None:
+    """The next step sees the target and session that were emitted."""
+
+    async def change(event: Event, state: State) -> None:
+        event.target, event.session_id = "changed", "other"
+
+    async def tell(event: Event, state: State) -> dict[str, str | None]:
+        return {"target": event.target, "session": event.session_id}
+
+    runner = Runner.from_dict({"orchestration": {"mode": "sequential", "sequential_agents": ["a", "b"]}, "agents": {"a": {}, "b": {}}})
+    runner.register_agent("a", change)
+    runner.register_agent("b", tell)
+    async with runner:
+        result = await runner.run(Event("x", session_id="s"))
+    assert {"target": "x", "session": "s"} == dict(result.state)

@@ -64,7 +64,7 @@ MISTAKES = {
         "mode `mixed` needs `collaborative_agents` or `sequential_agents`",
         "add e.g.",
     ),
-    "nobody to route to": ('[orchestration]\nmode = "route"\n', "AF0203", "1:2", "no agent to route to", "[agents.NAME]"),
+    "nobody to route to": ('[orchestration]\nmode = "route"\n', "AF0218", "1:2", "no agent to route to", "[agents.NAME]"),
     "empty list": (
         '[orchestration]\nmode = "sequential"\nsequential_agents = []\n',
         "AF0204",
@@ -74,10 +74,10 @@ MISTAKES = {
     ),
     "nobody enabled": (
         '[orchestration]\nmode = "collaborative"\n[agents.a]\nenabled = false\n',
-        "AF0204",
-        "1:1",
-        "`collaborative_agents` is empty",
-        "name at least one",
+        "AF0218",
+        "1:2",
+        "no agents registered, and none in the file",
+        "[agents.NAME]",
     ),
     "unknown agent": (
         '[orchestration]\nmode = "sequential"\nsequential_agents = ["analyzer", "analyser"]\n[agents.analyzer]\n',
@@ -392,7 +392,7 @@ def test_hints_end_before_they_take_long(check: Check) -> None:
 def test_project_with_mistakes_cannot_be_run(tmp_path: Path) -> None:
     """Where running is asked for, the mistakes are raised together."""
     path = tmp_path / "agentflow.toml"
-    path.write_text('[orchestration]\nmode = "sequental"\n', encoding="utf-8")
+    path.write_text('[orchestration]\nmode = "mine"\n', encoding="utf-8")
     project = app.load(path, environ={})
     with pytest.raises(ConfigError) as caught:
         project.require(may_lack_modes=False)

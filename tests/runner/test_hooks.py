@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentflow import AgentResult, Event, Hook, HookArgs, Runner, State
+from agentflow import AgentflowError, AgentResult, Event, Hook, HookArgs, Runner, State
 from agentflow.errors import RegistrationError
 
 MODES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -506,3 +506,56 @@ async def test_callback_may_raise_anything(make_runner: Make, hook: Hook, error:
         assert "completed" == first.status
     else:
         assert ("failed", type(error).__name__) == (first.status, first.error.type)
+
+
+async def test_what_callbacks_emit_is_bounded(make_runner: Any) -> None:
+    """A callback that answers each event with another stops at 100 events for the first one."""
+    refused: asyncio.Future[str] = asyncio.Future()
+
+    async def again(args: HookArgs) -> None:
+        try:
+            await args.runner.emit(Event("a"))
+        except AgentflowError as error:
+            refused.set_result(error.code)
+
+    counted: list[str] = []
+
+    async def count(event: Event, state: State) -> None:
+        counted.append(event.target)
+
+    runner = make_runner({}, {"a": count})
+    runner.register_callback(Hook.AFTER_EVENT_HANDLING, "again", again)
+    async with runner:
+        await runner.run(Event("a"))
+        assert ("AF0507", 101) == (await refused, len(counted))
+
+
+async def test_event_hooks_are_part_of_the_events_time(make_runner: Any) -> None:
+    """A callback around the event that hangs is cut off when the event's time is up."""
+
+    async def hang(args: HookArgs) -> None:
+        await asyncio.Event().wait()
+
+    for hook, status in ((Hook.BEFORE_EVENT_HANDLING, "timed_out"), (Hook.AFTER_EVENT_HANDLING, "completed")):
+        runner = make_runner({"timeout_seconds": 0.2}, {"a": _nothing})
+        runner.register_callback(hook, "hang", hang)
+        async with runner:
+            result = await runner.run(Event("a"))
+        assert (status, True) == (result.status, (result.timing.duration_s or 0) < 0.5)
+
+
+async def test_a_route_set_by_a_callback_does_not_stay(make_runner: Any) -> None:
+    """A route in the metadata of a state steers or is dropped; it never stays in the state."""
+
+    async def steer(args: HookArgs) -> None:
+        args.state.meta["route"] = "b"
+
+    runner = make_runner({"mode": "sequential", "sequential_agents": ["a", "b"]}, {"a": _nothing, "b": _nothing})
+    runner.register_callback(Hook.ALL, "steer", steer)
+    async with runner:
+        result = await runner.run(Event())
+    assert ("completed", {}) == (result.status, dict(result.state.meta))
+
+
+async def _nothing(event: Event, state: State) -> None:
+    """Do nothing."""

@@ -159,10 +159,10 @@ async def test_case_10_each_agent_sees_the_event_once() -> None:
     assert {"the-event"} == {call.event.id for call in calls}
 
 
-def test_case_11_no_agents() -> None:
-    """A collaborative flow with nobody in it is refused."""
-    with pytest.raises(ConfigError):
-        Runner.from_dict({"orchestration": ALL}, environ={})
+async def test_case_11_no_agents() -> None:
+    """A collaborative flow with nobody in it is refused when the runner starts: until then somebody may be registered."""
+    with pytest.raises(ConfigError, match="no agents registered"):
+        await Runner.from_dict({"orchestration": ALL}, environ={}).start()
 
 
 async def test_case_12_errors_of_all_branches_are_told() -> None:

@@ -146,10 +146,28 @@ def test_bad_modes_are_refused(name: Any, function: Any) -> None:
 
 
 async def test_unknown_mode_is_refused_at_start() -> None:
-    """A mode that nobody registered is refused when the runner starts, with the nearest known one."""
-    runner, _ = _stubbed({"orchestration": {"mode": "sequentail"}})
-    with pytest.raises(ConfigError, match="did you mean `sequential`"):
+    """A mode that nobody registered is refused when the runner starts."""
+    runner, _ = _stubbed({"orchestration": {"mode": "mine"}})
+    with pytest.raises(ConfigError, match="unknown mode `mine`"):
         await runner.start()
+
+
+@pytest.mark.parametrize("mode", ["sequentail", "Sequential", "colaborative", ""])
+def test_misspelt_mode_is_refused_at_load(mode: str) -> None:
+    """A mode that is nearly one of the known ones, or empty, is refused at once: nobody means to register it."""
+    with pytest.raises(ConfigError, match="unknown mode"):
+        Runner.from_dict({"orchestration": {"mode": mode}, "agents": {"a": {}}}, environ={})
+
+
+@pytest.mark.parametrize("config", [{}, {"orchestration": {"mode": "collaborative"}}])
+async def test_agents_may_all_be_registered_in_python(config: dict[str, Any]) -> None:
+    """A configuration without agents is taken; none by the start is an error, one that is registered runs."""
+    with pytest.raises(ConfigError, match="no agent"):
+        await Runner.from_dict(config, environ={}).start()
+    runner = Runner.from_dict(config, environ={})
+    runner.register_agent("only", lambda event, state: {"done": True})
+    async with runner:
+        assert (await runner.run(Event("only"))).state["done"]
 
 
 async def test_registered_mode_that_names_a_stranger() -> None:
@@ -169,8 +187,10 @@ async def test_missing_handlers_are_listed(make_runner: Make) -> None:
     with pytest.raises(MissingHandlerError) as caught:
         await runner.start()
     assert (
-        'no handler for agents data-loader, a; register one:\n    @runner.agent("data-loader")\n    async def data_loader(event, state):\n'
-        '        return {"data-loader": "done"}\nor set handler = "module:function" in [agents.data-loader]'
+        'no handler for agents data-loader, a; name a module in [agent_flow], e.g. entrypoint = "handlers", and put into handlers.py, '
+        'below `from agentflow import agent`:\n    @agent("data-loader")\n    async def data_loader(event, state):\n'
+        '        return {"data-loader": "done"}\n'
+        'or set handler = "module:function" in [agents.data-loader], or runner.register_agent("data-loader", function)'
     ) == str(caught.value)
     assert isinstance(caught.value, AgentflowError)
     assert "AF0402" == caught.value.code

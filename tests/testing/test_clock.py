@@ -75,6 +75,22 @@ def test_patience_waits_for_threads(patience_s: float, in_time: bool) -> None:
     assert in_time is run_virtual(main(), patience_s=patience_s)
 
 
+def test_the_end_waits_for_threads_that_still_work(recwarn: pytest.WarningsRecorder) -> None:
+    """A thread that nobody waits for ends before the loop closes, whatever time the clock has jumped over, and nothing warns."""
+    ended = threading.Event()
+
+    def work() -> None:
+        time.sleep(0.05)
+        ended.set()
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, work)
+
+    run_virtual(main())
+    assert ended.is_set()
+    assert [] == [str(warning.message) for warning in recwarn]
+
+
 def test_loop_is_a_factory() -> None:
     """`virtual_loop` is a loop factory as `asyncio.Runner` takes it, each loop with a clock of its own."""
     for _ in range(2):

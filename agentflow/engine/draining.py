@@ -1,0 +1,34 @@
+"""Draining: waiting until no run is open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sized
+
+
+class Drain:
+    """Waits for a collection of open runs to become empty.
+
+    Args:
+        runs: the open runs; somebody else adds and removes them, and calls `look` after each removal.
+    """
+
+    def __init__(self, runs: Sized) -> None:
+        self._runs = runs
+        self._idle: asyncio.Event | None = None
+
+    def look(self) -> None:
+        """Wake who waits, when nothing is open any more."""
+        if self._idle is not None and not self._runs:
+            self._idle.set()
+
+    async def until_idle(self, timeout_s: float | None) -> None:
+        """Return when nothing is open, or after `timeout_s` seconds."""
+        if not self._runs:
+            return
+        self._idle = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
