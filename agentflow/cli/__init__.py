@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         terminal.close_quietly()
         return Exit.FAILED
-    except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line and not a traceback
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - whatever it is, a person gets one line and not a traceback
         return terminal.show_error(error, is_debug="--debug" in words)
     return code
 

@@ -154,9 +154,9 @@ class Conductor:
             handle.cancel(reason)
 
     def _on_timeout(self) -> None:
-        terminal.note(f"timeout: not done after {self._terms.timeout_s:g} s; cancelling what still runs")
         self._ended_by = self._ended_by or Exit.TIMED_OUT
         self._cancel("timeout")
+        terminal.note(f"timeout: not done after {self._terms.timeout_s:g} s; cancelling what still runs")
 
     def _on_signal(self, code: Exit, count: int) -> None:
         self._ended_by = code

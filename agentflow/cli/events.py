@@ -191,6 +191,8 @@ class EventSource:
     def _opened(self) -> IO[str]:
         if self._name != "-":
             return Path(self._name).open(encoding="utf-8-sig", errors="surrogateescape")
+        if sys.stdin is None:
+            raise OSError("standard input is closed")
         return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape")
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from agentflow.cli.exits import Exit
@@ -42,8 +43,9 @@ def out(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Write a line for the person at the terminal."""
-    sys.stderr.write(text + "\n")
+    """Write a line for the person at the terminal; one that cannot be written must not stop what it tells of."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
 
 
 def flush() -> None:
