@@ -26,6 +26,7 @@ from agentflow.config.advice import is_reference
 NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 LARGEST = 2**63 - 1
 WORD, TABLE = "<word>", "<table>"
+MOST_TOLD = 1000
 FUNCTION, MODULE = "function_reference", "module_reference"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -266,7 +267,9 @@ def validate(data: dict[str, Any]) -> Config | list[Fault]:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        return [_fault(details) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        told = [_fault(details) for details in found[:MOST_TOLD]]
+        return told + [Fault("", details["loc"], "", None) for details in found[MOST_TOLD:]]  # nobody is told of these one by one
 
 
 def _fault(details: ErrorDetails) -> Fault:
