@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from agentflow.agents.entrypoint import Finder
 from agentflow.agents.threads import Threads
 from agentflow.config.diagnostics import ConfigError, Diagnostic
+from agentflow.config.display import quoted
 from agentflow.config.load import Draft, read
 from agentflow.config.model import AgentConfig, Config
+from agentflow.config.source import reason_of
 from agentflow.core.merge import Combine
 from agentflow.core.plan import Condition, Node, agents_of
 from agentflow.engine.program import Program
@@ -28,6 +30,21 @@ if TYPE_CHECKING:
 
 # What a mode or an agent that is registered before the start may still cure; a near miss of a known mode is a mistake.
 REGISTERED_LATER = frozenset({"AF0201", "AF0218"})
+LOG_FILE = ("logging", "file")
+MOST_LISTED = 100  # agents that a message names
+
+
+@dataclass(frozen=True)
+class Linked:
+    """What all flows came to, and with which modes and agents: while those stay, nobody links them again.
+
+    `is_whole` says that the plan can run as it is: no merge function stands in it that is still to be loaded.
+    """
+
+    given: tuple[Mapping[str, Mode], tuple[str, ...]]
+    plan: Node | None
+    found: tuple[Diagnostic, ...]
+    is_whole: bool
 
 
 @dataclass
@@ -38,6 +55,7 @@ class Project:
     config: Config
     modes: dict[str, Mode] = field(default_factory=lambda: dict(MODES))
     extra_agents: tuple[str, ...] = ()
+    _linked: Linked | None = field(default=None, init=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -51,13 +69,28 @@ class Project:
 
     def check(self) -> tuple[Node | None, list[Diagnostic]]:
         """Link every flow without importing user code; return the main plan and all that is wrong, with its place."""
-        linker = Linker(self.config, self._tools(_unresolved))
+        linked = self._link()
+        return linked.plan, list(linked.found)
+
+    def _link(self) -> Linked:
+        given = (dict(self.modes), self._tools(_unresolved).extra_agents)
+        if self._linked is not None and self._linked.given == given:
+            return self._linked
+        references: list[str] = []
+
+        def function(reference: str) -> Combine:
+            references.append(reference)
+            return _unresolved(reference)
+
+        linker = Linker(self.config, self._tools(function))
         plan = linker.main()
         linker.check_all()
         found = [*linker.diagnostics, *self._advice()]
         wrong = {one.place for one in self.draft.diagnostics}
         located = [one for one in self.draft.locate(found) if one.place is None or one.place not in wrong]
-        return plan, sorted([*self.draft.diagnostics, *located], key=_order)
+        in_order = sorted([*self.draft.diagnostics, *located], key=_order)
+        self._linked = Linked(given, plan, tuple(in_order), not references)
+        return self._linked
 
     def require(self, *, may_lack_modes: bool) -> None:
         """Refuse a configuration with mistakes; modes and agents may still be registered when `may_lack_modes`.
@@ -80,10 +113,10 @@ class Project:
             MissingHandlerError: agents that it reaches have no handler.
         """
         self.require(may_lack_modes=False)
-        linker = Linker(self.config, self._tools(function))
-        plan = linker.main()
+        linked = self._link()
+        plan = linked.plan if linked.is_whole else Linker(self.config, self._tools(function)).main()
         if plan is None:
-            raise ConfigError(self.draft.locate(linker.diagnostics))
+            raise ConfigError(linked.found)
         self._require_handlers(plan, handlers)
         overrides: dict[str, Program] = {}
 
@@ -115,7 +148,8 @@ class Project:
         missing = [name for name in agents_of(plan) if name not in handlers]
         if missing:
             first = missing[0]
-            listed = ", ".join(missing)
+            more = len(missing) - MOST_LISTED
+            listed = ", ".join(missing[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
             raise MissingHandlerError(
                 f"no handler for {'agent' if len(missing) == 1 else 'agents'} {listed}",
                 hint=f"{self._where_handlers_go()}\n"
@@ -200,15 +234,22 @@ class LazyLog:
         return "logging" in self._project.config.given
 
     def opened(self) -> StructuredLog:
-        """Open the log as the configuration says; without a section only warnings are written."""
+        """Open the log as the configuration says; without a section only warnings are written.
+
+        Raises:
+            ConfigError: the log file cannot be opened, or is none.
+        """
         if self._log is None:
             from agentflow.logs import StructuredLog
 
             logging = self._project.config.logging
             file = None
             if logging.file is not None:
-                file = self._project.draft.folder_of(("logging", "file")) / logging.file
-            self._log = StructuredLog(logging.level if self.is_wanted else "warning", logging.format, file)
+                file = self._project.draft.folder_of(LOG_FILE) / logging.file
+            try:
+                self._log = StructuredLog(logging.level if self.is_wanted else "warning", logging.format, file)
+            except (OSError, ValueError) as error:
+                raise ConfigError(self._project.draft.locate([_no_log(file, error)])) from None
         return self._log
 
     def warn(self, event: str, fields: Mapping[str, object], error: BaseException | None = None) -> None:
@@ -223,6 +264,13 @@ class LazyLog:
         """Close the log, if it was opened."""
         if self._log is not None:
             self._log.close()
+
+
+def _no_log(file: Path | None, error: OSError | ValueError) -> Diagnostic:
+    """Return why there is no log, and what to do."""
+    is_missing = isinstance(error, FileNotFoundError) and file is not None
+    advice = f"make its folder first: mkdir -p {file.parent}" if is_missing and file else "name a file that can be appended to"
+    return Diagnostic("AF0119", f"the log file {quoted(file)} cannot be written: {reason_of(error)}", LOG_FILE, help=advice)
 
 
 def _unresolved(reference: str) -> Combine:

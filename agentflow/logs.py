@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -14,6 +16,7 @@ from agentflow.core.records import LoopEnded, Record, StepAbandoned, StepFailed,
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _WARNINGS = (StepRetried, StepFailed, StepAbandoned)
 _NEWS = (*_WARNINGS, LoopEnded, WorkflowEnded)
+_NO_FILE = "it is a device or a pipe, not a regular file"
 
 
 class StructuredLog:
@@ -23,13 +26,13 @@ class StructuredLog:
         level: the least severe level that is written: debug, info, warning, error or critical.
         style: `console` for people, `json` for one object a line.
         file: where lines are appended; None is standard error.
+
+    Raises:
+        OSError, ValueError: the file cannot be opened, or is none that lines can be appended to.
     """
 
     def __init__(self, level: str = "warning", style: str = "console", file: Path | None = None) -> None:
-        self._stream: IO[str] | None = None
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = file.open("a", encoding="utf-8", buffering=1)
+        self._stream: TextIO | None = _opened(file) if file is not None else None
         target = self._stream or sys.stderr
         render: Any = structlog.processors.JSONRenderer(default=_as_text)
         if style == "console":
@@ -72,6 +75,23 @@ class StructuredLog:
         """Close the log file, if there is one."""
         if self._stream is not None:
             self._stream.close()
+
+
+def _opened(file: Path) -> TextIO:
+    """Open a regular file for appending. A pipe is never opened: that would wait for its reader."""
+    if file.is_dir():
+        raise OSError("it is a folder")
+    if file.exists() and not file.is_file():
+        raise OSError(_NO_FILE)
+    stream = open(file, "a", encoding="utf-8", buffering=1, opener=_without_waiting)  # noqa: SIM115 - Path.open takes no opener
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):  # it was replaced meanwhile
+        stream.close()
+        raise OSError(_NO_FILE)
+    return stream
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _as_text(value: object) -> str:

@@ -8,8 +8,7 @@ from typing import Protocol
 
 from agentflow.core.event import Event
 from agentflow.core.result import RunResult
-from agentflow.core.state import State
-from agentflow.core.walk import Answer
+from agentflow.core.state import Patch, State
 
 
 class Request(Protocol):
@@ -38,8 +37,8 @@ class Request(Protocol):
     def leave_behind(self) -> None:
         """Note that something of this attempt goes on although it was given up."""
 
-    def answer(self, returned: object) -> Answer:
-        """Turn what the handler returned into an answer.
+    def answer(self, returned: object) -> Patch:
+        """Turn what the handler returned into the step's patch.
 
         Raises:
             AgentAnswerError: it returned something that is no answer.

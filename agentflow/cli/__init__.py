@@ -36,11 +36,22 @@ def _run(words: list[str]) -> int:
         return Exit.DONE
     from agentflow.cli.commands import command
 
+    _refuse_nul(words)
     try:
         command().main(words, prog_name="agentflow")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else Exit.DONE
     return Exit.DONE
+
+
+def _refuse_nul(words: list[str]) -> None:
+    """Refuse words that no operating system hands over, but a caller from Python may: they fail where a file is looked for."""
+    bad = next((word for word in words if "\0" in word), None)
+    if bad is not None:
+        from agentflow.cli.usage import UsageError
+        from agentflow.config.display import quoted
+
+        raise UsageError(f"the argument {quoted(bad)} has a NUL in it", hint="take it out; no name of a file has one")
 
 
 def print_version() -> None:

@@ -77,7 +77,9 @@ def run(  # noqa: PLR0913 - one parameter an option
     config: Config = None,
     *,
     target: Annotated[str | None, typer.Option(help="The agent or flow the event is for.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="JSON|@FILE", help="The event's data, a JSON object.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE", help="The event's data, a JSON object; of a file at most 16 MiB.")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the data, a.b inside a; JSON, else text. Repeatable."),
@@ -85,7 +87,8 @@ def run(  # noqa: PLR0913 - one parameter an option
     meta: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Set a key of the event's metadata. Repeatable.")] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="The event's session.")] = None,
     event: Annotated[
-        str | None, typer.Option(metavar="FILE|-", help="Read events instead: a JSON object, or one on each line; - is stdin.")
+        str | None,
+        typer.Option(metavar="FILE|-", help="Read events instead: a JSON object, or one on each line, each at most 16 MiB; - is stdin."),
     ] = None,
     is_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; an array for several events.")] = False,
     is_jsonl: Annotated[bool, typer.Option("--jsonl", help="Print each result as JSON on one line, as soon as its turn comes.")] = False,

@@ -12,6 +12,8 @@ from agentflow import app
 from agentflow.cli import terminal
 from agentflow.cli.scaffold import Blueprint
 from agentflow.cli.usage import CreateError
+from agentflow.config.display import quoted
+from agentflow.config.source import reason_of
 from agentflow.core.diagram import mermaid
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -77,8 +79,9 @@ def create(blueprint: Blueprint, diagrams: Path | None, *, has_diagram: bool) ->
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o644)  # handlers that others may write are refused or warned of
             file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CreateError(f"{error.filename or folder} cannot be written: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        place = quoted(getattr(error, "filename", None) or diagrams or folder)
+        raise CreateError(f"{place} cannot be written: {reason_of(error)}", hint="choose a place you may write") from None
     for file in files:
         terminal.out(str(file))
     terminal.note(f"try it: agentflow run {folder}")

@@ -17,10 +17,13 @@ from typing import IO, Any
 from agentflow.cli import terminal
 from agentflow.cli.sources import pairs
 from agentflow.cli.usage import EventInputError, UsageError
+from agentflow.config.display import LONGEST_NAME
+from agentflow.config.source import reason_of
 from agentflow.core.event import Event
 from agentflow.errors import AgentflowError
 
-LONGEST_CHARS = 16 * 1024 * 1024  # of a line, and of a file that holds one event; data over 4 MiB is refused by the runner
+LONGEST = 16 * 1024 * 1024  # of a data file, a line, and a file that holds one event; data over 4 MiB is refused by the runner
+_TOO_LONG = f"longer than {LONGEST // 1024**2} MiB"
 READ_AHEAD = 100
 _FORM = 'one object {"target": ..., "data": {...}}, or one on each line'
 
@@ -82,15 +85,7 @@ def _unique(found: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _object(given: str) -> dict[str, Any]:
-    if given.startswith("@"):
-        try:
-            text = Path(given[1:]).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise UsageError(f"--data: {given[1:]!r} cannot be read: {error.strerror or error}") from None
-        except ValueError:
-            raise UsageError(f"--data: {given[1:]!r} is not UTF-8") from None
-    else:
-        text = given
+    text = _text_of(given[1:]) if given.startswith("@") else given
     try:
         data = parsed(text)
     except ValueError as error:
@@ -98,6 +93,22 @@ def _object(given: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UsageError("--data is no JSON object", hint="""e.g. --data '{"text": "hello"}'""")
     return data
+
+
+def _text_of(name: str) -> str:
+    """Return the text of a file, or of a pipe until its writer closes it; never reads more than LONGEST bytes of it."""
+    shown = repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
+    try:
+        with Path(name).open("rb") as stream:
+            content = stream.read(LONGEST + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--data: {shown} cannot be read: {reason_of(error)}", hint="after @ stands the name of a JSON file") from None
+    if len(content) > LONGEST:
+        raise UsageError(f"--data: {shown} is {_TOO_LONG}", hint="an event's data has at most 4 MiB; pass the name of large data")
+    try:
+        return content.decode("utf-8-sig")
+    except ValueError:
+        raise UsageError(f"--data: {shown} is not UTF-8", hint="save it as UTF-8") from None
 
 
 def _cure(given: str) -> str:
@@ -177,8 +188,8 @@ class EventSource:
                         return
                     self._hand_over(entry)
             except (OSError, ValueError) as error:
-                told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                self._hand_over(Entry(self._name, EventInputError(f"it cannot be read: {told}")))
+                shown = self._name if len(self._name) <= LONGEST_NAME else f"{self._name[:LONGEST_NAME]}…"
+                self._hand_over(Entry(shown, EventInputError(f"it cannot be read: {reason_of(error)}", hint="name a file, or - for stdin")))
             self._hand_over(None)
 
     def _hand_over(self, entry: Entry | None) -> None:
@@ -200,15 +211,15 @@ def events_of(stream: IO[str], name: str) -> Iterator[Entry]:
     """Yield the events of a stream; what cannot be one is yielded as the error that says so."""
     is_first = True
     for number in count(1):
-        line = stream.readline(LONGEST_CHARS)
+        line = stream.readline(LONGEST)
         if not line:
             if is_first:
                 told = "stdin has" if name == "-" else "there is"
                 yield Entry(name, EventInputError(f"{told} no event at all", hint=_FORM))
             return
         place = f"{name}:{number}"
-        if not line.endswith("\n") and len(line) == LONGEST_CHARS:
-            yield Entry(place, EventInputError(f"the line is longer than {LONGEST_CHARS} characters"))
+        if not line.endswith("\n") and len(line) == LONGEST:
+            yield Entry(place, EventInputError(f"the line is {_TOO_LONG}", hint=_FORM))
             return
         if not line.strip():
             continue
@@ -216,7 +227,7 @@ def events_of(stream: IO[str], name: str) -> Iterator[Entry]:
             row = parsed(line)
         except ValueError as error:
             if is_first:  # not one event a line: then one event over many
-                yield _whole(line + stream.read(LONGEST_CHARS), name, error)
+                yield _whole(line + stream.read(LONGEST - len(line) + 1), name, error)
                 return
             yield Entry(place, EventInputError(f"not JSON: {error}"))
             continue
@@ -225,6 +236,8 @@ def events_of(stream: IO[str], name: str) -> Iterator[Entry]:
 
 
 def _whole(text: str, name: str, first_error: ValueError) -> Entry:
+    if len(text) > LONGEST:
+        return Entry(name, EventInputError(f"not JSON: {first_error}; and as one event it is {_TOO_LONG}", hint=_FORM))
     try:
         row = parsed(text)
     except ValueError as error:

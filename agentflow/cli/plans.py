@@ -15,10 +15,12 @@ from agentflow.cli.tables import toml_value, written
 from agentflow.cli.trees import lines_of
 from agentflow.cli.usage import PlanSizeError, UsageError
 from agentflow.config.diagnostics import ConfigError, report
+from agentflow.config.display import quoted
 from agentflow.config.layers import Origin
-from agentflow.core.bounds import bounds_of, members_of, nodes_in
+from agentflow.config.source import reason_of
+from agentflow.core.bounds import bounds_of, nodes_in
 from agentflow.core.diagram import mermaid
-from agentflow.core.plan import Node, to_dict
+from agentflow.core.plan import Node, agents_of, to_dict
 
 MOST_NODES = 100_000
 
@@ -93,15 +95,15 @@ def write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{quoted(file)} cannot be written: {reason_of(error)}", hint="name a file in a folder you may write") from None
 
 
 def show_agents(config: Path | None, overrides: dict[str, str], *, is_json: bool) -> Exit:
     """Print the agents of a configuration: what each is for, who answers it, and whether the main flow reaches it."""
     project = app.load(config_file(config), overrides=overrides)
     plan, found = project.check()
-    reached = members_of(plan) if plan is not None else None
+    reached = agents_of(plan) if plan is not None else None
     rows = [
         {
             "name": name,

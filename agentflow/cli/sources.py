@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from agentflow.cli.usage import ConfigNotFoundError, UsageError
+from agentflow.config.display import quoted
+from agentflow.config.source import reason_of
 from agentflow.errors import did_you_mean
 
 FILE = "agentflow.toml"
@@ -27,19 +29,26 @@ def config_file(given: Path | None) -> Path:
                 f"there is no {FILE} in this folder", hint="name a file, or make a project with `agentflow create NAME`"
             )
         return Path(FILE)
-    if not given.is_dir():
-        return given
-    if (given / FILE).exists():
-        return given / FILE
+    try:
+        return _file_in(given) if given.is_dir() else given
+    except (OSError, ValueError) as error:
+        hint = "check the name and the permissions of the folder and its .env"
+        raise ConfigNotFoundError(f"{quoted(given)} cannot be read: {reason_of(error)}", hint=hint) from None
+
+
+def _file_in(folder: Path) -> Path:
+    if (folder / FILE).exists():
+        return folder / FILE
     from agentflow.cli.deployment import environment_of
 
-    environment = environment_of(given)
-    file = given / f"{environment}.toml"
+    environment = environment_of(folder)
+    file = folder / f"{environment}.toml"
     if _NAME.fullmatch(environment) and file.exists():
         return file
-    known = [path.stem for path in given.glob("*.toml")]
+    known = [path.stem for path in folder.glob("*.toml")]
     raise ConfigNotFoundError(
-        f"there is no {FILE} and no `{environment}.toml` in {given}", hint=f"set ENVIRONMENT; {did_you_mean(environment, known)}"
+        f"there is no {FILE} and no {quoted(f'{environment}.toml')} in {folder}",
+        hint=f"set ENVIRONMENT; {did_you_mean(environment, known)}",
     )
 
 

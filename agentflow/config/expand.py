@@ -12,6 +12,7 @@ from agentflow.config.display import KeyPath, quoted
 from agentflow.config.shape import shape_at
 from agentflow.config.values import scalar
 
+MOST_DIAGNOSTICS = 500
 SECRETS: frozenset[KeyPath] = frozenset({("llm", "api_key")})
 
 _EXPRESSION = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^${}]*(?:\$(?!\{)[^${}]*)*))?\})?")
@@ -25,6 +26,7 @@ class Expansion:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     written: dict[KeyPath, str] = field(default_factory=dict)
     failed: list[KeyPath] = field(default_factory=list)
+    _unsaid: int = 0
 
     def text(self, text: str, path: KeyPath) -> str:
         """Return *text* with its variables filled in; report those that are not set."""
@@ -46,7 +48,10 @@ class Expansion:
 
         filled = _EXPRESSION.sub(fill, text)
         if problems:
-            self.diagnostics.extend(problems.values())
+            if len(self.diagnostics) < MOST_DIAGNOSTICS:
+                self.diagnostics.extend(problems.values())
+            else:
+                self._unsaid += len(problems)
             self.failed.append(path)
         if filled != text:
             self.written[path] = text
@@ -55,6 +60,8 @@ class Expansion:
     def tree(self, data: dict[str, Any], says: Callable[[KeyPath], bool]) -> None:
         """Fill variables in throughout *data*, in place, where *says* tells that a file says the value."""
         self._walk(data, (), says)
+        if self._unsaid:
+            self.diagnostics.append(Diagnostic("AF0100", f"{self._unsaid} more variables that cannot be filled in are not listed"))
 
     def _walk(self, container: Any, path: KeyPath, says: Callable[[KeyPath], bool]) -> None:
         entries = enumerate(container) if isinstance(container, list) else list(container.items())

@@ -68,9 +68,10 @@ class Layer:
 
     def _variable(self, path: KeyPath) -> str:
         """Return the variable that sets *path*, a table it is in, or a key in it."""
-        above = [path[:end] for end in range(len(path), 0, -1)]
-        within = [other for other in self.names if other[: len(path)] == path]
-        return next((self.names[other] for other in [*above, *within] if other in self.names), "")
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.names:
+                return self.names[path[:end]]
+        return next((name for other, name in self.names.items() if other[: len(path)] == path), "")
 
 
 def _has(container: Any, part: str | int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +131,7 @@ class _Reading:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.path: Path | None = None
-        self.folder = Path.cwd()
+        self.folder = Path()
         self.layers: list[Layer] = []
         self.diagnostics: list[Diagnostic] = []
         self.config: Config | None = None
@@ -142,6 +143,8 @@ class _Reading:
         self._is_complete = True
 
     def open_mapping(self, mapping: Mapping[Any, Any]) -> None:
+        with suppress(OSError):  # the current folder may be gone
+            self.folder = Path.cwd()
         data, problems = plain(mapping)
         self.diagnostics.extend(problems)
         self._broken.update(problem.path for problem in problems)
@@ -183,7 +186,7 @@ class _Reading:
         self.repairs.drop(self.expansion.failed)
         config, found = check(self.repairs, self.expansion.written)
         if self._is_complete and config is not None:
-            self.config = named(config, self.folder.absolute().name)
+            self.config = named(config, _name_of(self.folder))
         else:
             found = [diagnostic for diagnostic in found if diagnostic.code != "AF0105"]
         self.diagnostics.extend([*self.expansion.diagnostics, *found])
@@ -191,3 +194,10 @@ class _Reading:
     def _is_said_by_file(self, path: KeyPath) -> bool:
         layer = saying(self.layers, path)
         return layer is not None and layer.is_file
+
+
+def _name_of(folder: Path) -> str:
+    try:
+        return folder.absolute().name
+    except OSError:  # the current folder is gone
+        return ""

@@ -195,7 +195,9 @@ class LoggingConfig(Section):
         default="info", description="The least severe level that is logged."
     )
     format: Literal["console", "json"] = Field(default="console", description="`console` for people, `json` for one object a line.")
-    file: str | None = Field(default=None, description="The log file, relative to the file that says it. Default: standard error.")
+    file: str | None = Field(
+        default=None, description="The log file, in a folder that exists, relative to the file that says it. Default: standard error."
+    )
 
 
 class SecretReference(Section):

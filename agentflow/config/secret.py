@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from functools import lru_cache
 
 from agentflow.config.display import LONGEST_NAME, Range
 
@@ -25,6 +26,7 @@ def is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+@lru_cache(maxsize=1024)  # the same few names stand in every path
 def resembles_secret(name: str) -> bool:
     """Report whether *name* is that of a secret, or a misspelling of one."""
     return is_secret(name) or bool(get_close_matches(name.lower()[:LONGEST_NAME], _USUAL_NAMES, n=1, cutoff=0.8))

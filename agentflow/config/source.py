@@ -108,19 +108,24 @@ def open_source(path: Path, name: str) -> Source | Diagnostic:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a folder" if path.is_dir() else "not a regular file"
-            return Diagnostic("AF0107", f"cannot read the configuration: it is {kind}", place=whole)
+            return Diagnostic("AF0107", f"cannot read the configuration: it is {kind}", place=whole, help="name a TOML file")
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        message = f"cannot read the configuration: {reason[:1].lower()}{reason[1:]}"
+        message = f"cannot read the configuration: {reason_of(error)}"
         absent = isinstance(error, FileNotFoundError)
-        advice = "`agentflow create` writes a project with a configuration" if absent else ""
+        advice = "`agentflow create` writes a project with a configuration" if absent else "check the name and its permissions"
         return Diagnostic("AF0107", message, place=whole, help=advice)
     if len(content) > LARGEST_FILE:
         message = f"the file is larger than {LARGEST_FILE // 1024} KB"
         return Diagnostic("AF0109", message, place=whole, help="split it with `extends`")
     return _decoded(content, name)
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """Return why a file cannot be opened, as the end of a sentence: "no such file or directory"."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return reason[:1].lower() + reason[1:]
 
 
 def _decoded(content: bytes, name: str) -> Source | Diagnostic:

@@ -76,21 +76,6 @@ def nodes_in(plan: Node) -> int:
     return _folded(plan, lambda node, parts: 1 + sum(parts))
 
 
-def members_of(plan: Node) -> frozenset[str]:
-    """Return the names of the agents that a plan can call, however often it repeats a flow."""
-    names: set[str] = set()
-    seen: set[int] = set()
-    stack = [plan]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Call):
-            names.add(node.agent)
-        elif id(node) not in seen:
-            seen.add(id(node))
-            stack.extend(children(node))
-    return frozenset(names)
-
-
 def _counted(plan: Node, of_call: Callable[[Call], int]) -> int:
     def count(node: Node, parts: list[int]) -> int:
         match node:

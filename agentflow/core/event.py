@@ -12,8 +12,9 @@ from agentflow.errors import InvalidEventError, InvalidValueError
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MAX_TEXT_CHARS = 4096
+_LATEST = 1e12  # seconds since the epoch: far beyond any calendar, and near enough to be written out
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})  # most events have none: they share this
-
+_NO_DATA: dict[str, Any] = {}  # never changed: each view has copies
 
 Value = TypeVar("Value")
 
@@ -28,8 +29,32 @@ class Stamp(Protocol):
         """Return seconds since the epoch."""
 
 
+class _Content:
+    """What all views of an event share. Never changed, but for `id`, which is made when first asked for."""
+
+    __slots__ = ("data", "fault", "id", "is_plain", "metadata", "session_id", "target", "timestamp")
+
+    def __init__(
+        self,
+        target: str,
+        data: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        session_id: str | None,
+        told_id: str | None,
+        timestamp: float | None,
+    ) -> None:
+        self.target = target
+        self.data = data
+        self.metadata = metadata
+        self.session_id = session_id
+        self.id = told_id
+        self.timestamp = timestamp
+        self.fault: InvalidValueError | None = None  # what is wrong with the data; raised when the event is emitted
+        self.is_plain = False  # nothing is left to check, nor to take from the metadata
+
+
 class Event:
-    """One thing that happened, addressed to an agent or flow.
+    """One thing that happened, addressed to an agent or flow. Its fields are read-only.
 
     Args:
         target: name of the agent or flow it is meant for; modes other than route may ignore it. "" when there is none.
@@ -42,7 +67,7 @@ class Event:
     A handler's event is a view of its own: changing `event.data` or `event.metadata` reaches nobody else.
     """
 
-    __slots__ = ("_data", "_fault", "_id", "_metadata", "_own", "_own_metadata", "session_id", "target", "timestamp")
+    __slots__ = ("_content", "_own", "_own_metadata")
 
     # Gives fresh ids and the time: the core has neither. agentflow.system puts its clock here.
     stamp: ClassVar[Stamp | None] = None
@@ -57,41 +82,50 @@ class Event:
         id: str | None = None,  # noqa: A002 - the field's standard name
         timestamp: float | None = None,
     ) -> None:
-        self.target = target
-        self._fault: InvalidValueError | None = None
-        self._data: Mapping[str, Any] = {}
+        is_stamped = timestamp is None and Event.stamp is not None
+        if is_stamped:
+            timestamp = Event.stamp.time()  # type: ignore[union-attr] # it is there, as just seen
+        kept_metadata = _NO_METADATA if metadata is None else _copied(metadata) if isinstance(metadata, Mapping) else metadata
+        content = self._content = _Content(target, _NO_DATA, kept_metadata, session_id, id, timestamp)
         if data is not None:
             try:
-                self._data = adopt_mapping(data, "event.data")  # the one pass: emit has nothing to copy or check again
+                content.data = adopt_mapping(data, "event.data")  # the one pass: emit has nothing to copy or check again
+                is_bare = is_stamped and metadata is None and session_id is None and id is None
+                content.is_plain = is_bare and type(target) is str and target.isascii()
             except InvalidValueError as fault:
-                self._data, self._fault = data, fault
+                content.data, content.fault = data, fault
         self._own: dict[str, Any] | None = None
         self._own_metadata: dict[str, str] | None = None
-        self._metadata: Mapping[str, str] = (
-            _NO_METADATA if metadata is None else _copied(metadata) if isinstance(metadata, Mapping) else metadata
-        )
-        self.session_id = session_id
-        stamp = Event.stamp
-        # A list stands for an id to come: made when somebody asks, and shared with the copies, so that all tell the same.
-        self._id: str | list[str] | None = id if id is not None or stamp is None else []
-        self.timestamp = timestamp if timestamp is not None or stamp is None else stamp.time()
+
+    @property
+    def target(self) -> str:
+        """The agent or flow it is meant for, or ""."""
+        return self._content.target
+
+    @property
+    def session_id(self) -> str | None:
+        """The session it belongs to, or None."""
+        return self._content.session_id
+
+    @property
+    def timestamp(self) -> float | None:
+        """When it happened, in seconds since the epoch; None while nothing tells the time."""
+        return self._content.timestamp
 
     @property
     def id(self) -> str | None:
         """The event's id; None while nothing gives ids."""
-        told = self._id
-        if type(told) is not list:
-            return told  # type: ignore[return-value]
-        if not told:
-            told.append(f"event-{Event.stamp.fresh_id()}" if Event.stamp is not None else "event")
-        return told[0]
+        content = self._content
+        if content.id is None and Event.stamp is not None:
+            content.id = f"event-{Event.stamp.fresh_id()}"  # made late, since few ask; the views share it, so that all tell the same
+        return content.id
 
     @property
     def data(self) -> dict[str, Any]:
         """The event's data; a copy of this view's own, made when first read."""
         own = self._own
         if own is None:
-            own = self._own = _copied(self._data)
+            own = self._own = _copied(self._content.data)
         return own
 
     @property
@@ -99,26 +133,35 @@ class Event:
         """The event's metadata; a copy of this view's own, made when first read."""
         own = self._own_metadata
         if own is None:
-            own = self._own_metadata = _copied(self._metadata)
+            own = self._own_metadata = _copied(self._content.metadata)
         return own
+
+    @property
+    def kept_data(self) -> Mapping[str, Any]:
+        """The data itself, which nobody may change: for those who only look."""
+        return self._content.data
+
+    @property
+    def kept_metadata(self) -> Mapping[str, str]:
+        """The metadata itself, which nobody may change."""
+        return self._content.metadata
+
+    @property
+    def is_read(self) -> bool:
+        """Whether data or metadata of this view were read, so that they may have been changed."""
+        return self._own is not None or self._own_metadata is not None
 
     def view(self) -> Event:
         """Return an equal event whose data can be changed without reaching this one."""
         twin = object.__new__(Event)
-        twin.target = self.target
-        twin._data = self._data
-        twin._fault = None
+        twin._content = self._content
         twin._own = twin._own_metadata = None
-        twin._metadata = self._metadata
-        twin.session_id = self.session_id
-        twin._id = self._id
-        twin.timestamp = self.timestamp
         return twin
 
     def first_route(self) -> str | None:
         """Return where a route flow starts: `metadata.route`, else the target, else None."""
-        metadata = self._metadata
-        return (metadata.get("route") if metadata else None) or self.target or None
+        metadata = self._content.metadata
+        return (metadata.get("route") if metadata else None) or self._content.target or None
 
     def fields(self, name: str | None) -> dict[str, object]:
         """Return the event as conditions see it; only field `name` when given. Nothing is copied."""
@@ -126,8 +169,8 @@ class Event:
             "id": self.id,
             "target": self.target,
             "session_id": self.session_id,
-            "data": self._data if name in (None, "data") else None,
-            "metadata": self._metadata,
+            "data": self._content.data if name in (None, "data") else None,
+            "metadata": self._content.metadata,
         }
 
     def to_dict(self) -> dict[str, Json]:
@@ -135,8 +178,8 @@ class Event:
         return {
             "id": self.id,
             "target": self.target,
-            "data": _copied(self._data if self._own is None else self._own),
-            "metadata": dict(self._metadata if self._own_metadata is None else self._own_metadata),
+            "data": _copied(self._content.data if self._own is None else self._own),
+            "metadata": dict(self._content.metadata if self._own_metadata is None else self._own_metadata),
             "session_id": self.session_id,
             "timestamp": self.timestamp,
         }
@@ -178,9 +221,9 @@ def _copied(given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
-    """Return the event as a run keeps it: checked, copied, stamped where it has no id or time of its own.
+    """Return the event as a run keeps it: checked, a view of its own, stamped where it has no id or time.
 
-    `serial` is unique; the id becomes `event-<serial>`. `now` gives seconds since the epoch.
+    `serial` is unique; the id becomes `event-<serial>` where nothing else gives one. `now` gives seconds since the epoch.
 
     Raises:
         InvalidEventError: a field is of the wrong kind.
@@ -188,35 +231,44 @@ def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
     """
     if not isinstance(event, Event):
         raise InvalidEventError(f"emit takes an Event, not {type(event).__name__}", hint='emit(Event("agent", {...}))')
+    content = event._content  # noqa: SLF001 - Event's own module
+    if content.is_plain and not event.is_read:
+        return event.view()
+    if type(content.target) is not str:
+        raise InvalidEventError(f"event.target is {type(content.target).__name__}, not a string")
+    check_text(content.target, "event.target")
+    if content.id is not None and not (type(content.id) is str and _ID.fullmatch(content.id)):
+        raise InvalidEventError(f"event.id is {content.id!r}", hint="use 1-128 characters of A-Z a-z 0-9 _ . : -")
+    if type(content.timestamp) is not float or not abs(content.timestamp) < _LATEST:
+        content = _timed(content, now)
+    if content.fault is not None and event._own is None:  # noqa: SLF001 - Event's own module
+        raise content.fault
+    if content.metadata is not _NO_METADATA or content.session_id is not None or event.is_read or Event.stamp is None:
+        content = _settled(event, content, serial)
     twin = object.__new__(Event)
-    if type(event.target) is not str:
-        raise InvalidEventError(f"event.target is {type(event.target).__name__}, not a string")
-    check_text(event.target, "event.target")
-    twin.target = event.target
-    if event._own is not None:  # noqa: SLF001 - Event's own module
-        twin._data = adopt_mapping(event._own, "event.data")  # noqa: SLF001
-    elif event._fault is not None:  # noqa: SLF001
-        raise event._fault  # noqa: SLF001
-    else:
-        twin._data = event._data  # noqa: SLF001 - nobody changes it in place
-    twin._fault = None
+    twin._content = content
     twin._own = twin._own_metadata = None
-    metadata = event._metadata if event._own_metadata is None else event._own_metadata  # noqa: SLF001 - Event's own module
-    twin._metadata = _NO_METADATA if metadata is _NO_METADATA else checked_metadata(metadata, "event.metadata")
-    session = event.session_id
-    if session is None and metadata:
-        session = twin._metadata.get("session_id")
+    return twin
+
+
+def _settled(event: Event, content: _Content, serial: str) -> _Content:
+    """Return the content with what its emitter has changed in `data` and `metadata` since, checked."""
+    data = content.data if event._own is None else adopt_mapping(event._own, "event.data")  # noqa: SLF001 - Event's own module
+    metadata = content.metadata if event._own_metadata is None else event._own_metadata  # noqa: SLF001 - Event's own module
+    if metadata is not _NO_METADATA:
+        metadata = checked_metadata(metadata, "event.metadata")
+    session = metadata.get("session_id") if content.session_id is None else content.session_id
     if session is not None:
         _check_session(session)
-    twin.session_id = session
-    told = event._id  # noqa: SLF001 - Event's own module
-    if told is None:
-        told = "event-" + serial
-    elif type(told) is not list and not (type(told) is str and _ID.fullmatch(told)):
-        raise InvalidEventError(f"event.id is {told!r}", hint="use 1-128 characters of A-Z a-z 0-9 _ . : -")
-    twin._id = told
-    twin.timestamp = now() if event.timestamp is None else _checked_time(event.timestamp)
-    return twin
+    told_id = event.id or f"event-{serial}"
+    return _Content(content.target, data, metadata, session, told_id, content.timestamp)
+
+
+def _timed(content: _Content, now: Callable[[], float]) -> _Content:
+    timestamp = now() if content.timestamp is None else _checked_time(content.timestamp)
+    timed = _Content(content.target, content.data, content.metadata, content.session_id, content.id, timestamp)
+    timed.fault = content.fault
+    return timed
 
 
 def checked_metadata(metadata: object, path: str) -> dict[str, str]:
@@ -239,6 +291,6 @@ def _check_session(session: object) -> None:
 
 
 def _checked_time(timestamp: object) -> float:
-    if type(timestamp) not in (int, float) or not abs(timestamp) < 1e12:  # type: ignore[arg-type]
+    if type(timestamp) not in (int, float) or not abs(timestamp) < _LATEST:  # type: ignore[arg-type]
         raise InvalidEventError(f"event.timestamp is {str(timestamp)[:40]!r}", hint="use seconds since the epoch as a number")
     return float(timestamp)  # type: ignore[arg-type]

@@ -51,7 +51,11 @@ class Frame:
         parts: list[str] = []
         frame: Frame = self
         while frame.parent is not None:
-            parts.append(f"#{frame.parent.round}" if type(frame.parent.node) is Loop else f".{frame.index}")
+            above = frame.parent.node
+            if type(above) is not Loop or above.is_handoff:
+                parts.append(f".{frame.index}")
+            if type(above) is Loop:
+                parts.append(f"#{frame.parent.round}")
             frame = frame.parent
         parts.append("0")
         return "".join(reversed(parts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from agentflow.core.failure import Failure
 from agentflow.core.merge import Conflict
@@ -15,15 +16,7 @@ _REASONS = {HopLimitError.code: "hop_limit", JoinError.code: "threshold", "timeo
 _NUMBERS = re.compile(r"\d+")
 
 
-class Answer:
-    """What a call came to: a patch or a failure, and the route it names, if any."""
-
-    __slots__ = ("failure", "patch", "route")
-
-    def __init__(self, patch: Patch | None = None, failure: Failure | None = None, route: str | None = None) -> None:
-        self.patch = patch
-        self.failure = failure
-        self.route = route
+Answer: TypeAlias = Patch | Failure  # what a call came to
 
 
 @dataclass(slots=True)

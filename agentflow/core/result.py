@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from agentflow.core.failure import Failure
 from agentflow.core.merge import Conflict
@@ -95,10 +95,6 @@ class Timing(Row):
         return {"accepted_at": self.accepted_at, "duration_seconds": self.duration_s}
 
 
-# Why it was cancelled ("": it was not), its flags, when it was accepted, how long it ran.
-Ending: TypeAlias = tuple[str, tuple[str, ...], float | None, float | None]
-
-
 class RunResult:
     """What a run came to.
 
@@ -111,11 +107,26 @@ class RunResult:
         flags: `abandoned` when a handler had to be left behind.
     """
 
-    __slots__ = ("_names", "_outputs", "_state", "_times", "_usage", "_walk", "error", "flags", "reason", "run_id", "status")
+    __slots__ = (
+        *("_accepted_at", "_duration_s", "_names", "_outputs", "_state", "_usage", "_walk"),
+        *("error", "flags", "reason", "run_id", "status"),
+    )
 
-    def __init__(self, run_id: str, walk: Walk, names: tuple[str, ...], usage: Usage | int, ending: Ending) -> None:
+    def __init__(  # noqa: PLR0913 - what there is to say of a run, each thing once
+        self,
+        run_id: str,
+        walk: Walk,
+        names: tuple[str, ...],
+        usage: Usage | int,
+        cancelled: str = "",  # why it was cancelled
+        flags: tuple[str, ...] = (),
+        accepted_at: float | None = None,
+        duration_s: float | None = None,
+    ) -> None:
         self.run_id = run_id
-        cancelled, self.flags, *self._times = ending
+        self.flags = flags
+        self._accepted_at = accepted_at
+        self._duration_s = duration_s
         self._usage = usage  # the bare number of calls, while nothing else was used
         self._walk = walk
         self._names = names
@@ -169,8 +180,7 @@ class RunResult:
     @property
     def timing(self) -> Timing:
         """When it was accepted and how long it ran."""
-        accepted_at, duration_s = self._times
-        return Timing(accepted_at or 0.0, duration_s)
+        return Timing(self._accepted_at or 0.0, self._duration_s)
 
     def raise_for_status(self) -> RunResult:
         """Return the result itself when the run completed, wholly or in part.

@@ -1,14 +1,14 @@
 """State: what a run knows, and Patch: the difference a step makes to it.
 
 A `Scope` holds what is settled for one line of steps; a parallel branch has a child scope whose own entries are its patch.
-A `State` is what one step sees: reads fall through to the scope, writes stay here, lists and dicts are copied when read.
-So a step costs what it touches, not what the state holds, and siblings never see each other.
+A `State` is what one step sees: reads fall through to the scope, writes stay here, lists and dicts are copied when read, so
+that a step costs what it touches, not what the state holds, and siblings never see each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from agentflow.core.values import MAX_INTEGER, MAX_KEY_CHARS, Json, adopt, adopt_mapping, check_key, check_text, copy_json, same
 from agentflow.errors import InvalidValueError
@@ -28,6 +28,7 @@ class _Mark:
 
 MISSING: Final = _Mark("MISSING")
 REMOVED: Final = _Mark("REMOVED")
+Entries: TypeAlias = dict[str, object]
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _LONG_TEXT = 4096
 _MANY_KEYS = 128  # as many long texts and keys, each character six bytes, stay below the limit of a patch
@@ -36,20 +37,21 @@ _MANY_KEYS = 128  # as many long texts and keys, each character six bytes, stay 
 class Patch:
     """What a step changed: `data` and `meta` map keys to their new value, or to REMOVED.
 
-    `is_removing` says whether `data` may hold REMOVED.
+    `is_removing` says whether `data` may hold REMOVED. `route`, which the step hands on to, steers and is kept in no state.
     """
 
-    __slots__ = ("data", "is_removing", "meta")
+    __slots__ = ("data", "is_removing", "meta", "route")
 
-    def __init__(self, data: dict[str, object], meta: dict[str, object] | None = None, is_removing: bool = True) -> None:
+    def __init__(self, data: Entries, meta: Entries | None = None, is_removing: bool = True, route: str | None = None) -> None:
         self.data = data
         self.meta = meta
         self.is_removing = is_removing
+        self.route = route
 
-    def take_route(self) -> str | None:
-        """Take `meta["route"]` out and return it: it steers, and is never kept in a state."""
-        route = self.meta.pop("route", None) if self.meta else None
-        return route if isinstance(route, str) else None
+    def take_route(self) -> None:
+        """Take `meta["route"]` out: from then on it is `route`, unless that is set already."""
+        told = self.meta.pop("route", None) if self.meta else None
+        self.route = told if self.route is None and isinstance(told, str) else self.route
 
     def values(self) -> dict[str, Json]:
         """Return a copy of the keys the step set, without those it removed."""
@@ -64,7 +66,7 @@ class Scope:
 
     __slots__ = ("entries", "meta", "outputs", "parent")
 
-    def __init__(self, entries: dict[str, object], meta: dict[str, object] | None = None, parent: Scope | None = None) -> None:
+    def __init__(self, entries: Entries, meta: Entries | None = None, parent: Scope | None = None) -> None:
         self.entries = entries
         self.meta = meta
         self.parent = parent
@@ -153,12 +155,10 @@ def _differs(value: object, before: object) -> bool:
     return before is not MISSING if value is REMOVED else not same(value, before)
 
 
-def _settle_at_root(entries: dict[str, object], changes: dict[str, object]) -> None:
-    for key, value in changes.items():
-        if value is REMOVED:
-            entries.pop(key, None)
-        else:
-            entries[key] = value
+def _settle_at_root(entries: Entries, changes: Entries) -> None:
+    entries.update(changes)
+    for key in [key for key, value in changes.items() if value is REMOVED]:
+        del entries[key]
 
 
 def _visible(layers: list[dict[str, object]]) -> dict[str, None]:
@@ -300,7 +300,7 @@ class State(MutableMapping[str, Any]):
             own.update((key, self[key]) for key in self)
             meta = Meta(scope, {key: REMOVED for key in scope.meta_keys() if key not in self.meta})
             meta.changes.update(self.meta)
-        changes: dict[str, object] = {}
+        changes: Entries = {}
         is_heavy = is_removing = False
         entries, parent = scope.entries, scope.parent
         for key, value in own.items():
@@ -312,7 +312,7 @@ class State(MutableMapping[str, Any]):
                 before = MISSING
             kind = type(value)
             if kind in _SCALARS:
-                if value == before and kind is type(before):
+                if kind is type(before) and value == before:
                     continue
                 if kind is str and len(value) > _LONG_TEXT:  # type: ignore[arg-type]
                     is_heavy = True

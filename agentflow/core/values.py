@@ -33,9 +33,17 @@ class _Budget:
 
     __slots__ = ("nodes", "size")
 
-    def __init__(self) -> None:
-        self.nodes = 0
+    def __init__(self, nodes: int) -> None:
+        self.nodes = nodes
         self.size = 0
+
+    def check(self, path: str) -> None:
+        """Refuse what is over a limit."""
+        if self.nodes > MAX_NODES:
+            raise _too_many(path)
+        size = self.size + self.nodes * BYTES_PER_VALUE
+        if size > MAX_BYTES:
+            raise InvalidValueError(f"{path} is {size:,} bytes; the limit is {MAX_BYTES:,}", hint="pass a reference to large data instead")
 
 
 def adopt(value: object, path: str) -> Json:
@@ -46,13 +54,9 @@ def adopt(value: object, path: str) -> Json:
     Raises:
         InvalidValueError: the value is not JSON or is over a limit; path and type are named.
     """
-    budget = _Budget()
+    budget = _Budget(0)
     copy = _adopt(value, path, 0, budget)
-    if budget.nodes > MAX_NODES:
-        raise _too_many(path)
-    size = budget.size + budget.nodes * BYTES_PER_VALUE
-    if size > MAX_BYTES:
-        raise InvalidValueError(f"{path} is {size:,} bytes; the limit is {MAX_BYTES:,}", hint="pass a reference to large data instead")
+    budget.check(path)
     return copy
 
 
@@ -66,7 +70,10 @@ def adopt_mapping(value: object, path: str) -> dict[str, Json]:
         if not isinstance(value, Mapping):
             raise InvalidValueError(f"{path} is {_article(value)}, not a mapping", hint="pass a dict with string keys")
         value = dict(value)
-    return cast("dict[str, Json]", adopt(value, path))
+    budget = _Budget(len(value))
+    copy = _adopt_dict(value, path, 0, budget)
+    budget.check(path)
+    return copy
 
 
 def _adopt(value: object, path: str, depth: int, budget: _Budget) -> Json:
@@ -107,7 +114,7 @@ def _size_of(items: list[str], path: str) -> int:
     return len(text) if text.isascii() else sum(check_text(item, f"{path}[{index}]") for index, item in enumerate(items))
 
 
-def _adopt_dict(value: dict[str, object], path: str, depth: int, budget: _Budget) -> Json:
+def _adopt_dict(value: dict[str, object], path: str, depth: int, budget: _Budget) -> dict[str, Json]:
     copy: dict[str, Json] = {}
     size = key_chars = 0
     for key, item in value.items():

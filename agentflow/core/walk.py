@@ -14,13 +14,14 @@ from agentflow.core.facts import RunFacts
 from agentflow.core.facts import outputs_of as outputs_of
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import DONE, FAILED, OPEN, Frame
+from agentflow.core.handoff import end_hop, hold, no_way
 from agentflow.core.join import join_error, settle_branches
 from agentflow.core.outcome import Answer as Answer
 from agentflow.core.outcome import Outcome as Outcome
 from agentflow.core.plan import Branch, Call, Loop, Node, Par, Seq, name_of
 from agentflow.core.records import BranchTaken, LoopEnded, Note, RouteIgnored
 from agentflow.core.state import REMOVED, Patch, Scope
-from agentflow.errors import HopLimitError, RoutingError, RuleError, did_you_mean
+from agentflow.errors import RoutingError, RuleError, did_you_mean
 
 LOOP_KEYS = ("iteration", "loop_complete", "loop_completed")
 
@@ -57,19 +58,23 @@ class Walk:
 
     def complete(self, frame: Frame, answer: Answer) -> list[Frame]:
         """Settle a call's answer and return the calls that became ready."""
-        patch, failure = answer.patch, answer.failure
-        if patch is not None:
+        failure: Failure | None = None
+        if type(answer) is Patch:
             scope = frame.scope
-            scope.apply(patch)
-            if scope.outputs is None:
-                scope.outputs = {frame.node.agent: patch}  # type: ignore[union-attr]
+            if answer.is_removing or answer.meta:
+                scope.apply(answer)
             else:
-                scope.outputs[frame.node.agent] = patch  # type: ignore[union-attr]
-        if failure is None:
+                scope.entries.update(answer.data)
+            if scope.outputs is None:
+                scope.outputs = {frame.node.agent: answer}  # type: ignore[union-attr]
+            else:
+                scope.outputs[frame.node.agent] = answer  # type: ignore[union-attr]
             if answer.route:
                 failure = self._hand_on(frame, answer.route)
-            elif self._steps_on(frame):
+            elif (parent := frame.parent) is not None and self._steps_on(frame, parent):
                 return [frame]
+        else:
+            failure = answer  # type: ignore[assignment] # what is no patch
         ready: list[Frame] = []
         if failure is not None:
             failure = failure.at(agent=name_of(frame.node), position=frame.position, stage=frame.stage)
@@ -172,15 +177,17 @@ class Walk:
         frame.round = 1
         if node.is_handoff:
             frame.trail = []
-            frame.route = self.event.first_route() if frame.is_main else None
+            if frame.parent is None or frame.is_main:
+                frame.route = self.event.first_route()
+            self._hop(frame, node, None, ready)
         else:
             frame.scope = Scope({"iteration": 0, "loop_complete": REMOVED, "loop_completed": REMOVED}, None, frame.outer)
-        self._descend(frame, node.body, ready)
+            self._descend(frame, node.body, ready)
 
     def _choose(self, frame: Frame, node: Branch, ready: list[Frame]) -> None:
         try:
-            index = self._first_true(frame, node) if node.routes is None else self._routed(frame, node)
-        except (RuleError, RoutingError) as error:
+            index = self._first_true(frame, node)
+        except RuleError as error:
             self._leave(frame, failure_of(error).at(agent="", position=frame.position, stage=frame.stage), ready)
             return
         if self.is_noting:
@@ -198,19 +205,26 @@ class Walk:
 
     # --- hand-offs ---
 
-    def _routed(self, frame: Frame, node: Branch) -> int:
-        loop = frame.parent
-        assert loop is not None and node.routes is not None  # noqa: S101, PT018 - the shape a hand-off loop has
-        target = loop.route or node.default
+    def _hop(self, loop: Frame, node: Loop, left: Frame | None, ready: list[Frame]) -> None:
+        """Enter the member of a hand-off loop that the route at hand names; its branch needs no frame of its own."""
+        branch = node.body
+        assert type(branch) is Branch and branch.routes is not None  # noqa: S101, PT018 - the shape a hand-off loop has
+        target = loop.route or branch.default
         loop.route = None
-        if not target:
-            what = "missing routing key: the event has neither a target nor metadata.route"
-            raise RoutingError(what, hint="emit Event(target, ...), or run with --target NAME")
-        loop.trail.append(target)
-        index = node.routes.get(target)
+        index = None
+        if target:
+            loop.trail.append(target)
+            index = branch.routes.get(target)
         if index is None:
-            raise RoutingError(f"no agent or flow named `{target}`", hint=did_you_mean(target, node.routes))
-        return index
+            failure = no_way(target, branch.routes).at(agent="", position=f"{loop.position}#{loop.round}", stage=loop.stage)
+            self._leave(loop, failure, ready)
+            return
+        if self.is_noting:
+            self.notes.append(BranchTaken(f"{loop.position}#{loop.round}", index, name_of(branch.cases[index])))
+        if left is None:
+            self._descend(loop, branch.cases[index], ready, index)
+        else:
+            self._go_on(loop, left, branch.cases[index], index, ready)
 
     def _hand_on(self, frame: Frame, route: str) -> Failure | None:
         """Give a route to the nearest enclosing route flow, or say what is wrong with it."""
@@ -223,27 +237,16 @@ class Walk:
         known = (branch.routes if isinstance(branch, Branch) else None) or {}
         if route not in known:
             return failure_of(RoutingError(f"route `{route}` names no member of its flow", hint=did_you_mean(route, known)))
-        self._hold(frame, route)
+        hold(frame, route)
         return None
-
-    def _hold(self, frame: Frame, route: str) -> None:
-        """Keep a route at its route flow, or at the parallel branch it comes from, until the join has chosen among them."""
-        while frame.parent is not None and type(frame.parent.node) is not Par:
-            frame = frame.parent
-            if type(frame.node) is Loop and frame.node.is_handoff:
-                break
-        frame.route = route
 
     # --- leaving ---
 
-    def _steps_on(self, frame: Frame) -> bool:
+    def _steps_on(self, frame: Frame, parent: Frame) -> bool:
         """Move a call's frame to the next call of its sequence or plain loop; False when `_leave` has to look closer.
 
         A shortcut through `_leave` for what most completions are, at half the cost; the same rules hold.
         """
-        parent = frame.parent
-        if parent is None:
-            return False
         node = parent.node
         if type(node) is Seq:
             index = parent.round + 1
@@ -280,8 +283,7 @@ class Walk:
                 case Loop() as node:
                     is_over, failure = self._end_round(parent, node, failure)
                     if not is_over:
-                        parent.round += 1
-                        self._go_on(parent, frame, node.body, 0, ready)
+                        self._begin_round(parent, node, frame, ready)
                         return
                 case Par() as node:
                     if not self._end_branch(parent, node, frame, failure, ready):
@@ -304,10 +306,17 @@ class Walk:
         if node.flow is not None and not frame.is_main:  # type: ignore[union-attr]
             frame.outer.keep({node.flow.name: patch})  # type: ignore[union-attr]
 
+    def _begin_round(self, frame: Frame, node: Loop, left: Frame, ready: list[Frame]) -> None:
+        frame.round += 1
+        if node.is_handoff:
+            self._hop(frame, node, left, ready)
+        else:
+            self._go_on(frame, left, node.body, 0, ready)
+
     def _end_round(self, frame: Frame, node: Loop, failure: Failure | None) -> tuple[bool, Failure | None]:
         """Close a round: is the loop over, and with what failure?"""
         if node.is_handoff:
-            return self._end_hop(frame, node, failure)
+            return end_hop(frame, node, failure)
         entries = frame.scope.entries
         reason = "error" if failure is not None else ""
         if not reason:
@@ -330,15 +339,6 @@ class Walk:
             self.notes.append(LoopEnded(frame.position, reason, frame.round, final))  # type: ignore[arg-type]
         return True, failure
 
-    def _end_hop(self, frame: Frame, node: Loop, failure: Failure | None) -> tuple[bool, Failure | None]:
-        if failure is not None or frame.route is None:
-            return True, failure
-        if frame.round < node.bound:
-            return False, None
-        cycle = " -> ".join([*frame.trail[-6:], frame.route])
-        error = HopLimitError(f"max_hops = {node.bound - 1} reached: {cycle}", hint="end the cycle, or raise max_hops")
-        return True, failure_of(error).at(agent=frame.trail[-1], position=frame.position, stage=frame.trail[-1])
-
     # --- joins ---
 
     def _end_branch(self, par: Frame, node: Par, branch: Frame, failure: Failure | None, ready: list[Frame]) -> bool:
@@ -359,7 +359,7 @@ class Walk:
         routes = [frame.route for frame in par.frames if frame is not None and frame.status == DONE and frame.route]
         par.frames = []
         if routes:
-            self._hold(par, routes[-1])
+            hold(par, routes[-1])
         if not failed:
             return failure
         error = join_error(node, failed)

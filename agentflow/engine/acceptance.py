@@ -24,7 +24,7 @@ def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: boo
     """
     serial = clock.fresh_id()
     accepted = accept(event, serial, clock.time)
-    metadata = accepted._metadata  # noqa: SLF001 - a view for each look-up costs more than the look-up
+    metadata = accepted.kept_metadata
     meta: dict[str, object] | None = None
     limit_s: float | None = None
     if metadata:
@@ -33,7 +33,7 @@ def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: boo
             program = program.overridden(metadata["orchestration_override"])
         if "agent_timeout" in metadata:
             limit_s = step_limit_of(metadata["agent_timeout"])
-    scope = Scope(accepted._data.copy(), meta)  # type: ignore[attr-defined] # noqa: SLF001 - a dict, once accepted
+    scope = Scope(dict(accepted.kept_data), meta)
     run = Run("run-" + serial, accepted, program, Walk(program.plan, accepted, scope, is_noting=is_noting))
     run.step_limit_s = limit_s
     return run

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import replace
+from sys import getrefcount
 
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
 from agentflow.core.records import WorkflowEnded
 from agentflow.core.result import RunResult
-from agentflow.core.state import State
+from agentflow.core.state import Patch, State
 from agentflow.core.walk import Answer
 from agentflow.engine.acceptance import accepted_run
 from agentflow.engine.deadlines import Deadlines
@@ -24,14 +25,14 @@ from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
 from agentflow.engine.phases import PHASES, state_of
 from agentflow.engine.run import FlowTimer, Run
-from agentflow.engine.step import ATTEMPT, NEW, Phase, Step
+from agentflow.engine.step import ATTEMPT, NEW, UNKEPT, Phase, Step
 from agentflow.engine.supervision import Supervision
 from agentflow.engine.telling import Teller
 from agentflow.errors import CancelledRunError, EventTimeoutError
 
 EVENT_HOOK_LIMIT_S = 300.0
 BREATH = 128  # steps that one task makes before it lets others go on
-LATE = Answer()  # of an attempt that was left behind: it must not touch what its step is now
+LATE = Patch({})  # of an attempt that was left behind: it must not touch what its step is now
 
 
 class Engine:
@@ -81,7 +82,7 @@ class Engine:
 
     async def room(self, run: Run) -> None:
         """Wait until a run that was not admitted may be tried again, or raise QueueFullError."""
-        await self._intake.room(run.event.session_id)
+        await self._intake.room(run.session_id)
 
     def _begin(self, run: Run) -> None:
         run.begun = self.monotonic()
@@ -110,8 +111,7 @@ class Engine:
     def _start_walk(self, run: Run) -> None:
         ready = run.walk.start()
         limit_s = run.program.flow.timeout_s
-        root = run.walk.root
-        if limit_s is not None and root is not None:
+        if limit_s is not None and (root := run.walk.root) is not None:
             taken_s = self.monotonic() - (run.begun or 0.0) if self.hooks.has_event_hooks else 0.0
             self.supervision.time_flow(run, root, max(limit_s - taken_s, 0.0))
         self._go_on(run, ready)
@@ -128,22 +128,23 @@ class Engine:
 
     # --- carrying a line of steps ---
 
-    def _step(self, run: Run, frame: Frame, after: Step | None = None) -> Step:
-        """Make the record of a call; a line of steps goes on with the one it has."""
+    def _step(self, run: Run, frame: Frame) -> Step:
+        """Make the record of a call that begins a line of steps."""
+        step = Step(self, run, frame, self._hook_limit_s)
+        return self._call(step, frame)
+
+    def _call(self, step: Step, frame: Frame) -> Step:
+        """Make a step that of a call: a line of steps goes on with the record it has."""
         node = frame.node
+        run = step.run
         limit_s = node.timeout_s  # type: ignore[union-attr] # only calls become ready
         if run.step_limit_s is not None and run.step_limit_s < limit_s:
             limit_s = run.step_limit_s
-        step = after
-        if step is None:
-            step = Step(self, run, frame, limit_s)
-            run.open(step)
-        else:
-            step.frame = frame
-            step.limit_s = limit_s
-            step.phase = NEW
-            step.attempt = 0
-            step.injected = None
+        step.frame = frame
+        step.limit_s = limit_s
+        step.phase = NEW
+        step.attempt = 0
+        step.injected = None
         step.agent = self._agents[node.agent]  # type: ignore[union-attr]
         if run.program.has_inner_limits:
             self.supervision.time_flows_above(run, frame)
@@ -151,7 +152,6 @@ class Engine:
 
     def _spawn(self, step: Step, phase: Phase) -> None:
         step.phase = phase
-        step.run.open(step)
         self._deadlines.add(step, step.limit_s)  # here already: a task that is cancelled before it begins never runs
         # Not loop.create_task: half as dear again, and a factory of eager tasks would begin before `step.task` is set.
         step.task = asyncio.Task(self._carry(step), loop=self.loop, name=step.run.run_id)
@@ -179,14 +179,14 @@ class Engine:
                         step.due = step.started + step.limit_s
                     else:
                         self._deadlines.add(step, step.limit_s, step.started)
-                    answer = LATE
+                    answer: Answer = LATE
                     try:
                         returned = await begin(step)
                         if step.turn == turn:
                             answer = step.answer(returned)
                     except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
                         answer = step.failed(error)
-                    if step.turn == turn and step.cause is None and answer.failure is None:
+                    if step.turn == turn and step.cause is None and type(answer) is Patch:
                         step.answered = answer
                     elif not await self._advance_after(step, turn, answer):
                         return
@@ -216,7 +216,7 @@ class Engine:
 
     async def _advance_after(self, step: Step, turn: int, answer: Answer) -> bool:
         if step.turn == turn:
-            step.failure = answer.failure
+            step.failure = answer if isinstance(answer, Failure) else None
             if step.cause is None:
                 step.phase = Phase.JUDGE
         return await self._advance(step, turn)
@@ -256,7 +256,10 @@ class Engine:
 
     def prepare(self, step: Step) -> None:
         """Set an attempt up: its number, its start, its own view of event and state."""
-        step.renew_event()
+        event = step.event
+        # Read, so perhaps changed, or kept by somebody: then this attempt needs a view of its own.
+        if event._own is not None or event._own_metadata is not None or getrefcount(event) > UNKEPT:  # noqa: SLF001 - a call less
+            step.event = step.run.event.view()
         step.run.calls += 1
         step.attempt += 1
         step.started = self.monotonic()
@@ -269,13 +272,9 @@ class Engine:
             self._retire(step)
             self._settle_event_hooks(step)
             return None
-        failure = step.failure
-        if failure is None:
-            answer = step.answered
-            assert answer is not None  # noqa: S101 - a step is done with an answer or a failure
-        else:
-            answer = Answer(None, failure)
-            step.failure = None
+        answer = step.answered if step.failure is None else step.failure
+        assert answer is not None  # noqa: S101 - a step is done with a failure or an answer
+        step.failure = None
         if self._observers:
             self.teller.ended(step, answer)
         walk = run.walk
@@ -290,7 +289,7 @@ class Engine:
         if len(ready) > 1:
             for other in ready[1:]:
                 self._spawn(self._step(run, other), NEW)
-        return self._step(run, ready[0], step)
+        return self._call(step, ready[0])
 
     def _retire(self, step: Step) -> None:
         self._deadlines.drop(step)
@@ -353,15 +352,15 @@ class Engine:
             if following is not None:
                 self._turns.append(following)
                 self._begin_all()
-        self._drain.look()
+        if self._drain.is_awaited:
+            self._drain.look()
 
     def result_of(self, run: Run) -> RunResult:
         """Return what a run has come to so far."""
-        duration_s = self.monotonic() - run.begun if run.begun is not None else None
-        ending = run.cancelled, run.flags, run.event.timestamp, duration_s
+        duration_s = None if run.begun is None else self.monotonic() - run.begun
         # Most runs use nothing but calls. A copy, since a handler that was left behind may go on adding.
         used = run.calls if run._usage is None else replace(run.usage)  # noqa: SLF001
-        return RunResult(run.run_id, run.walk, run.program.names, used, ending)
+        return RunResult(run.run_id, run.walk, run.program.names, used, run.cancelled, run.flags, run.event.timestamp, duration_s)
 
     def _crash(self, run: Run, error: BaseException) -> None:
         """End a run on a fault of agentflow itself."""

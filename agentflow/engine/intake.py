@@ -85,7 +85,7 @@ class Intake:
 
     def admit(self, run: Run) -> bool | None:
         """Take a run in: True when it begins now, False when `release` hands it out later, None when the queue is full."""
-        session_id = run.event.session_id
+        session_id = run.session_id
         if session_id is None and self._running < self._bounds.max_running:
             self._running += 1
             return True
@@ -108,9 +108,11 @@ class Intake:
     def release(self, run: Run) -> Run | None:
         """Note that a run which had begun has ended, and return the one that begins in its place, if any."""
         self._running -= 1
-        self._leave_session(run)
+        if run.session_id is not None:
+            self._leave_session(run.session_id)
         if not self._ready:
-            self._wake_beginner()
+            if self._blocked:
+                self._wake_beginner()
             return None
         following = self._ready.popleft()
         self._waiting -= 1
@@ -123,15 +125,13 @@ class Intake:
         self._waiting -= 1
         if run in self._ready:
             self._ready.remove(run)
-            self._leave_session(run)
+            if run.session_id is not None:
+                self._leave_session(run.session_id)
         else:
-            self._sessions[run.event.session_id or ""].remove(run)
+            self._sessions[run.session_id or ""].remove(run)
         self._wake()
 
-    def _leave_session(self, run: Run) -> None:
-        session_id = run.event.session_id
-        if session_id is None:
-            return
+    def _leave_session(self, session_id: str) -> None:
         queue = self._sessions[session_id]
         if queue:
             self._ready.append(queue.popleft())

@@ -15,7 +15,6 @@ from agentflow.core.records import StepRetried
 from agentflow.core.result import AgentResult
 from agentflow.core.state import REMOVED, Patch, Scope, State
 from agentflow.core.values import copy_json
-from agentflow.core.walk import Answer
 from agentflow.engine.hooks import Hook, HookArgs, call
 from agentflow.engine.lineage import Offspring
 from agentflow.engine.retry import is_retryable, wait_after
@@ -86,8 +85,8 @@ async def attempt(engine: Engine, step: Step) -> Phase:
     answer = await engine.attempt(step)
     if step.turn != turn:
         return Phase.DONE  # too late: the step is another task's, which may be at its next attempt
-    if answer.failure is not None:
-        step.failure = answer.failure
+    if isinstance(answer, Failure):
+        step.failure = answer
         return Phase.JUDGE
     step.answered = answer
     return Phase.AFTER
@@ -132,7 +131,8 @@ async def after_failure(engine: Engine, step: Step) -> Phase:
             if await call(callback, args) and not step.is_left(turn):
                 state = args.state
                 patch = state.patch_to(scope)
-                step.answered = Answer(patch, None, patch.take_route())
+                patch.take_route()
+                step.answered = patch
                 step.failure = None
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if _is_lost(step, turn, error):
@@ -156,7 +156,7 @@ async def after(engine: Engine, step: Step) -> Phase:
     if not callbacks or answer is None:
         return Phase.DONE
     for name, callback in callbacks:
-        state = _with(scope, answer.patch)  # a fresh one each time: what a callback wrote before it raised is dropped
+        state = _with(scope, answer)  # a fresh one each time: what a callback wrote before it raised is dropped
         args = _args(engine, step, Hook.AFTER_AGENT_RUN, state)
         args.result = AgentResult(state, answer.route, duration_s=engine.monotonic() - step.begun, attempts=max(step.attempt, 1))
         try:
@@ -164,8 +164,9 @@ async def after(engine: Engine, step: Step) -> Phase:
             if step.is_left(turn):
                 break
             patch = args.state.patch_to(scope)
-            route = patch.take_route()
-            step.answered = answer = Answer(patch, None, route if answer.route is None else answer.route)
+            patch.route = answer.route
+            patch.take_route()
+            step.answered = answer = patch
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if _is_lost(step, turn, error):
                 break

@@ -58,6 +58,7 @@ class Run:
         "result",
         "root",
         "run_id",
+        "session_id",
         "step_limit_s",
         "timers",
         "waiters",
@@ -67,6 +68,7 @@ class Run:
     def __init__(self, run_id: str, event: Event, program: Program, walk: Walk) -> None:
         self.run_id = run_id
         self.event = event
+        self.session_id = event.session_id
         self.program = program
         self.walk = walk
         self.begun: float | None = None

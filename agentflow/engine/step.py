@@ -18,7 +18,7 @@ from agentflow.core.plan import Call
 from agentflow.core.result import AgentResult
 from agentflow.core.state import Patch, State
 from agentflow.core.values import Json
-from agentflow.core.walk import Answer, outputs_of
+from agentflow.core.walk import outputs_of
 from agentflow.errors import AgentAnswerError
 from agentflow.ports import Agent
 
@@ -47,7 +47,7 @@ NEW, ATTEMPT = Phase.NEW, Phase.ATTEMPT
 
 
 def _references_of_an_unkept_event() -> int:
-    """Count as `Step.renew_event` does, so that the figure holds on any Python: what is above it, somebody else keeps."""
+    """Count as `Engine.prepare` does, so that the figure holds on any Python: what is above it, somebody else keeps."""
     holder = SimpleNamespace(event=Event())
     event = holder.event
     return getrefcount(event)
@@ -106,9 +106,10 @@ class Step:
         self.place: float | None = None
         self.task: asyncio.Task[None] | None = None
         self.failure: Failure | None = None
-        self.answered: Answer | None = None
+        self.answered: Patch | None = None
         self.injected: Patch | None = None
         self.event: Event = run.event.view()
+        run.open(self)
 
     @property
     def position(self) -> str:
@@ -148,28 +149,14 @@ class Step:
         """The `ctx` of this attempt."""
         return Context(self)
 
-    def renew_event(self) -> None:
-        """Take a fresh view of the event when the last attempt or step has touched, changed or kept the one at hand."""
-        event = self.event
-        root = self.run.event
-        if (
-            event._own is not None  # noqa: SLF001 - read, so perhaps changed
-            or event._own_metadata is not None  # noqa: SLF001
-            or event.target is not root.target
-            or event.session_id is not root.session_id
-            or event.timestamp is not root.timestamp
-            or getrefcount(event) > UNKEPT
-        ):
-            self.event = root.view()
-
     def leave_behind(self) -> None:
         """Note that something of this attempt goes on although it was given up."""
         run = self.run
         if "abandoned" not in run.flags:
             run.flags = (*run.flags, "abandoned")
 
-    def answer(self, returned: object) -> Answer:
-        """Turn what a handler returned into an answer.
+    def answer(self, returned: object) -> Patch:
+        """Turn what a handler returned into the step's patch.
 
         Raises:
             AgentAnswerError: it is no State, mapping, AgentResult or None.
@@ -188,20 +175,20 @@ class Step:
             else:
                 state = self._take(returned)
         patch = state.patch_to(self.frame.scope)  # type: ignore[union-attr]
+        patch.route = route
         if patch.meta is not None:
-            told = patch.take_route()
-            route = told if route is None else route
-        return Answer(patch, None, route)
+            patch.take_route()
+        return patch
 
-    def failed(self, error: BaseException) -> Answer:
-        """Turn what a handler raised into an answer.
+    def failed(self, error: BaseException) -> Failure:
+        """Turn what a handler raised into the step's failure.
 
         Raises:
             GeneratorExit: the coroutine is being thrown away with its loop; nobody waits for the answer.
         """
         if isinstance(error, GeneratorExit) and not self.is_current:
             raise error
-        return Answer(None, failure_of(error))
+        return failure_of(error)
 
     def _take(self, returned: object) -> State:
         state = self.state

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
-from agentflow.core.failure import failure_of
+from agentflow.core.failure import Failure, failure_of
 from agentflow.core.records import Fact, Record, StepCompleted, StepFailed, StepStarted, WorkflowCreated
 from agentflow.core.walk import Answer
 from agentflow.engine.run import Run
@@ -50,11 +50,10 @@ class Teller:
     def ended(self, step: Step, answer: Answer) -> None:
         """Tell what a step came to."""
         duration_s = self._monotonic() - step.begun
-        if answer.failure is not None:
-            fact: Fact = StepFailed(step.position, step.agent.name, step.attempt, duration_s, answer.failure)
+        if isinstance(answer, Failure):
+            fact: Fact = StepFailed(step.position, step.agent.name, step.attempt, duration_s, answer)
         else:
-            keys = tuple(answer.patch.data) if answer.patch is not None else ()
-            fact = StepCompleted(step.position, step.agent.name, step.attempt, duration_s, keys)
+            fact = StepCompleted(step.position, step.agent.name, step.attempt, duration_s, tuple(answer.data))
         self.tell(step.run, fact)
 
     def chosen(self, run: Run) -> None:

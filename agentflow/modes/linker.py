@@ -7,7 +7,7 @@ limits into its calls, nested flows in the place of their names, and compiled co
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -17,16 +17,16 @@ from agentflow.config.model import Config, FlowConfig
 from agentflow.core.merge import NAMED_POLICIES, Combine, Merge
 from agentflow.core.plan import Branch, Call, Condition, Flow, Loop, Node, Par, Retry, Seq, Unread
 from agentflow.errors import RuleError, did_you_mean
-from agentflow.modes import LATER_MODES, Mode
+from agentflow.modes import LATER_MODES, MODES, Mode
 
 STEP_TIMEOUT_S = 300.0
 MAX_NESTING = 16
 MOST_DIAGNOSTICS = 500
 MAX_CALLS = 20_000
 MAX_HINTS = 20  # the search for the nearest name takes its time, and nobody reads more of them
-MODE_KEYS = frozenset(
-    {"collaborative_agents", "sequential_agents", "loop_agent", "until", "max_iterations", "max_hops", "default_agent", "merge"}
-)
+MAX_COMPARED = 20_000  # names, over all hints
+MAX_LISTED = 20  # names that one hint lists
+MODE_KEYS = frozenset().union(*(mode.keys for mode in MODES.values()))
 _NAME_LISTS = ("collaborative_agents", "sequential_agents")
 _NAMES = ("loop_agent", "default_agent")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z]\w*")
@@ -61,10 +61,11 @@ class Linker:
         self._linked: dict[str, Node | None] = {}
         self._said: set[Diagnostic] = set()
         self._plain: list[str] | None = None
-        self._calls = self._hints = 0
+        self._calls = self._hints = self._compared = 0
         self._is_overfull = False
         self._enabled = (*(name for name, agent in config.agents.items() if agent.enabled), *tools.extra_agents)
         self._may_be_called = frozenset(self._enabled)
+        self._known = (*config.agents, *config.flows)
 
     def main(self, mode: str | None = None) -> Node | None:
         """Link the main flow, in another mode when given; None when it has mistakes."""
@@ -198,7 +199,7 @@ class Linker:
             return
         agent = self._config.agents.get(name)
         if agent is None and name not in self._tools.extra_agents:
-            near = self._near(name, [*self._config.agents, *self._config.flows])
+            near = self._near(name, self._known)
             hint = f"add a table [agents.{name}]"
             self._say("AF0205", f"no agent or flow named `{name}`", path, help=f"{near}; or {hint}" if near else hint)
         elif agent is not None and not agent.enabled:
@@ -377,9 +378,13 @@ class Linker:
             self._said.add(found)
             self.diagnostics.append(found)
 
-    def _near(self, name: str, known: Iterable[str]) -> str:
+    def _near(self, name: str, known: Collection[str]) -> str:
+        if self._hints >= MAX_HINTS or self._compared >= MAX_COMPARED:
+            return ""
         self._hints += 1
-        return did_you_mean(name, known) if self._hints <= MAX_HINTS else ""
+        self._compared += len(known)
+        hint = did_you_mean(name, known)
+        return hint if len(known) <= MAX_LISTED or hint.startswith("did") else f"{len(known):,} names are known"
 
     def _has_errors(self, since: int) -> bool:
         return any(found.severity == "error" for found in self.diagnostics[since:])

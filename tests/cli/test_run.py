@@ -107,7 +107,7 @@ def test_metadata_and_session_reach_the_run(call: Call) -> None:
         (["--timeout", "0"], "--timeout 0 is no number of seconds above 0"),
         (["--timeout", "nan"], "--timeout nan"),
         (["--event", "events.jsonl", "--target", "x"], "--event says all about the events"),
-        (["--event", "nowhere.jsonl"], "No such file"),
+        (["--event", "nowhere.jsonl"], "no such file"),
         (["--data", '{"n": NaN}'], "event.data.n is the float nan"),
         (["--data", '{"n": 1180591620717411303424}'], "event.data.n"),
         (["--meta", "orchestration_override=nope"], "names no flow or mode `nope`"),

@@ -94,3 +94,10 @@ def test_a_secret_by_variable_is_still_plain_text(told: Callable[..., list[objec
     """`api_key = "${KEY}"` puts the secret into the configuration; the reference keeps it out."""
     found = told('[llm]\nprovider = "openai"\nmodel = "m"\napi_key = "${KEY}"', environ={"KEY": "canary"})
     assert [one[:2] for one in found] == [("AF0117", "agentflow.toml:4:11")]
+
+
+def test_very_many_unset_variables_are_counted(draft: Callable[..., Draft]) -> None:
+    """The first 500 are told one by one, the rest as a number."""
+    found = draft("[agents]\n" + "".join(f'a{n} = {{ role = "${{X}}" }}\n' for n in range(600)), environ={}).diagnostics
+    assert sorted(one.code for one in found) == ["AF0100", *["AF0110"] * 500]
+    assert "100 more variables" in next(one.message for one in found if one.code == "AF0100")

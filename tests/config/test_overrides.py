@@ -1,5 +1,6 @@
 """Values set by variables of the environment, by `.env`, and from the command line."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -145,3 +146,40 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     config = read({}).config
     assert config is not None
     assert config.logging.level == "debug"
+
+
+@pytest.mark.parametrize("start", ["AGENTFLOW__A", "AGENTFLOW__ORCHESTRATION__OPTIONS", "AGENTFLOW__AGENTS"])
+def test_a_name_of_very_many_parts_is_refused_at_once(draft: Callable[..., Draft], start: str) -> None:
+    """Deeper than any key goes is AF0113 without a search; what is shown of the name is short."""
+    begun = time.process_time()
+    (diagnostic,) = draft(TEXT, environ={start + "__A" * 20_000: "1"}).diagnostics
+    assert time.process_time() - begun < 1
+    assert (diagnostic.code, diagnostic.help[:9]) == ("AF0113", "it has 20")
+    assert "keys nest at most 64 levels deep" in diagnostic.help
+    assert len(diagnostic.render()) < 400
+
+
+def test_a_dotted_key_of_very_many_parts_is_refused(draft: Callable[..., Draft]) -> None:
+    """The command line has the same bound."""
+    (diagnostic,) = draft(TEXT, overrides={"orchestration.options" + ".a" * 20_000: 1}).diagnostics
+    assert (diagnostic.code, "64 levels" in diagnostic.help) == ("AF0113", True)
+
+
+@pytest.mark.parametrize(("name", "count"), [("{}", 0), ("x{}y", 5000)])
+def test_very_many_variables_over_very_many_agents_take_no_time(draft: Callable[..., Draft], name: str, count: int) -> None:
+    """Each name is looked up, not searched for, and only the first unknown ones are compared with what there is."""
+    agents = "[agents]\n" + "".join(f"a{n} = {{}}\n" for n in range(15_000))
+    environ = {f"AGENTFLOW__AGENTS__{name.format(f'A{n}')}__ROLE": "r" for n in range(5000)}
+    begun = time.process_time()
+    checked = draft(agents, environ=environ)
+    assert time.process_time() - begun < 5
+    assert [one.code for one in checked.diagnostics] == ["AF0113"] * count
+    assert checked.config is not None
+    assert sum(agent.role == "r" for agent in checked.config.agents.values()) == 5000 - count
+
+
+def test_of_two_names_that_a_variable_may_mean_the_nearer_counts(draft: Callable[..., Draft]) -> None:
+    """A name in another case goes before one with other signs; of equal ones the first counts."""
+    config = draft('[agents."x.y"]\n[agents.x_y]\n[agents.X_Y]\n', environ={"AGENTFLOW__AGENTS__X_Y__ROLE": "r"}).config
+    assert config is not None
+    assert [agent.role for agent in config.agents.values()] == ["", "r", ""]

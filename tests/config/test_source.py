@@ -30,13 +30,14 @@ def test_a_missing_file_is_told(folder: Path) -> None:
 
 def test_a_folder_is_no_file(folder: Path) -> None:
     """A folder in the place of a file is AF0107."""
-    assert only(read(folder, environ={})) == ("AF0107", str(folder), "cannot read the configuration: it is a folder", "")
+    assert only(read(folder, environ={})) == ("AF0107", str(folder), "cannot read the configuration: it is a folder", "name a TOML file")
 
 
 def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     """What is not a regular file is refused at once."""
     os.mkfifo(folder / "pipe")
-    assert only(read("pipe", environ={})) == ("AF0107", "pipe", "cannot read the configuration: it is not a regular file", "")
+    expected = ("AF0107", "pipe", "cannot read the configuration: it is not a regular file", "name a TOML file")
+    assert only(read("pipe", environ={})) == expected
 
 
 def test_a_name_no_file_can_have_is_told(folder: Path) -> None:
@@ -54,7 +55,8 @@ def test_a_file_that_may_not_be_read_is_told(folder: Path, monkeypatch: pytest.M
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert only(read("a.toml", environ={})) == ("AF0107", "a.toml", "cannot read the configuration: permission denied", "")
+    expected = ("AF0107", "a.toml", "cannot read the configuration: permission denied", "check the name and its permissions")
+    assert only(read("a.toml", environ={})) == expected
 
 
 def test_a_large_file_is_refused(draft: Callable[..., Draft]) -> None:

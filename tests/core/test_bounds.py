@@ -6,14 +6,13 @@ import pytest
 
 from agentflow.core.bounds import (
     bounds_of,
-    members_of,
     nodes_in,
     worst_case_calls,
     worst_case_hops,
     worst_case_seconds,
     worst_case_steps,
 )
-from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread
+from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread, agents_of
 
 ONCE = Call("once", timeout_s=10)
 THRICE = Call("thrice", timeout_s=10, retry=Retry(max_retries=2, initial_delay_s=1, factor=3, max_delay_s=2, jitter=False))
@@ -75,7 +74,7 @@ def test_shared_flows_are_counted_in_each_place_and_folded_once() -> None:
         plan = Seq((plan,) * 10)
     assert worst_case_calls(plan) == 10**12
     assert nodes_in(plan) == sum(10**level for level in range(13))
-    assert members_of(plan) == {"once"}
+    assert agents_of(plan) == ("once",)
 
 
 def test_empty_parts_cost_nothing() -> None:

@@ -26,14 +26,14 @@ def ended(plan: Node, answers: dict[str, Answer], *, cut: Failure | None = None,
     ready = walk.start()
     while ready and cut is None:
         frame = ready.pop(0)
-        ready += walk.complete(frame, answers.get(frame.node.agent, Answer(Patch({}))))
+        ready += walk.complete(frame, answers.get(frame.node.agent, Patch({})))
     if cut is not None:
         walk.cut(None, cut)
-    return RunResult("run-1", walk, ("a", "b"), usage, (cancelled, (), 12.5, 0.25))
+    return RunResult("run-1", walk, ("a", "b"), usage, cancelled, (), 12.5, 0.25)
 
 
 A, B = Call("a"), Call("b")
-FAILED = Answer(None, failure_of(ValueError("odd")))
+FAILED = failure_of(ValueError("odd"))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_status_and_reason(result: RunResult, status: str, reason: str) -> None:
 
 def test_result_as_json() -> None:
     """The JSON of a result has the keys that `--json` prints, and is JSON all the way down."""
-    result = ended(Par((A, B)), {"a": Answer(Patch({"k": 1})), "b": Answer(Patch({"k": [2]}))}, usage=2)
+    result = ended(Par((A, B)), {"a": Patch({"k": 1}), "b": Patch({"k": [2]})}, usage=2)
     row = result.to_dict()
     assert json.loads(json.dumps(row)) == row
     assert row == {
@@ -77,7 +77,7 @@ def test_result_as_json() -> None:
 
 def test_failed_result_tells_what_went_wrong() -> None:
     """A failed result has its error, and each agent's failure by name, also when the exception cannot be printed."""
-    result = ended(Seq((A, B)), {"a": Answer(None, failure_of(RudeError(), attempts=3))})
+    result = ended(Seq((A, B)), {"a": failure_of(RudeError(), attempts=3)})
     assert result.error is not None
     assert (result.error.agent, result.error.stage, result.error.attempts) == ("a", "a", 3)
     assert result.errors == {"a": result.error}
@@ -99,7 +99,7 @@ def test_raise_for_status() -> None:
 
 def test_state_and_outputs_are_the_readers_own() -> None:
     """Reading a result twice gives the same objects; the state is a State."""
-    result = ended(Seq((A,)), {"a": Answer(Patch({"k": 1}))})
+    result = ended(Seq((A,)), {"a": Patch({"k": 1})})
     assert result.state is result.state
     assert result.outputs is result.outputs
     assert (result.state["k"], result.state.meta["m"], result.conflicts) == (1, "x", [])

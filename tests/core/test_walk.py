@@ -15,10 +15,10 @@ from agentflow.core.merge import Conflict, Merge
 from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Seq, Unread
 from agentflow.core.records import BranchTaken, LoopEnded, RouteIgnored
 from agentflow.core.rules import Rule
-from agentflow.core.state import Scope, State
+from agentflow.core.state import Patch, Scope, State
 from agentflow.core.walk import Answer, Walk
 
-Handler = Callable[[State], Answer | None]
+Handler = Callable[[State], str | None]  # what it returns is a route
 
 A, B, C, D = (Call(name) for name in "abcd")
 
@@ -33,8 +33,9 @@ def answer(frame: Frame, handler: Handler | None) -> Answer:
         given = handler(state) if handler is not None else None
         patch = state.patch_to(frame.scope)
     except ValueError as error:
-        return Answer(None, failure_of(error))
-    return Answer(patch, None, given.route if isinstance(given, Answer) else None)
+        return failure_of(error)
+    patch.route = given
+    return patch
 
 
 def drive(walk: Walk, handlers: dict[str, Handler] | None = None, *, newest_first: bool = False) -> list[str]:
@@ -73,7 +74,7 @@ def fail(message: str) -> Handler:
 
 
 def go(route: str) -> Handler:
-    return lambda state: Answer(None, None, route)
+    return lambda state: route
 
 
 def final(walk: Walk) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def test_sequence_makes_one_call_ready_at_a_time() -> None:
     walk = make(Seq((A, B)))
     (first,) = walk.start()
     assert (first.node, first.position) == (A, "0.0")
-    (second,) = walk.complete(first, Answer())
+    (second,) = walk.complete(first, Patch({}))
     assert (second.node, second.position) == (B, "0.1")
 
 
@@ -126,7 +127,7 @@ def test_single_call_is_a_plan() -> None:
     walk = make(A)
     (frame,) = walk.start()
     assert (frame.position, frame.stage) == ("0", "")
-    assert walk.complete(frame, Answer()) == []
+    assert walk.complete(frame, Patch({})) == []
     assert walk.is_done
 
 
@@ -233,7 +234,7 @@ def test_never_more_than_max_concurrency_are_open() -> None:
     ready = walk.start()
     most, done = len(ready), 0
     while ready:
-        ready += walk.complete(ready.pop(), Answer())
+        ready += walk.complete(ready.pop(), Patch({}))
         most, done = max(most, len(ready)), done + 1
     assert (most, done, walk.is_done) == (3, 7, True)
 
@@ -515,7 +516,7 @@ def test_positions_in_a_loop_of_a_sequence() -> None:
     ready = walk.start()
     while ready:
         positions.append(ready[0].position)
-        ready = walk.complete(ready[0], Answer())
+        ready = walk.complete(ready[0], Patch({}))
     assert positions == ["0.0", "0.1#1.0", "0.1#1.1", "0.1#2.0", "0.1#2.1"]
 
 
@@ -666,7 +667,7 @@ def test_nested_route_flow_has_its_own_hop_count() -> None:
     inner = route_flow("c", "d", default="c", hops=2, flow=Flow("inner", "route"))
     walk = make(route_flow("inner", "a", hops=1, cases=(inner, A)), event=Event("inner"))
     hops = iter(["d"])
-    assert drive(walk, {"c": lambda state: Answer(None, None, next(hops, None)), "d": go("c")}) == ["c", "d", "c"]
+    assert drive(walk, {"c": lambda state: next(hops, None), "d": go("c")}) == ["c", "d", "c"]
     assert walk.outcome.failure is None
 
 
@@ -761,7 +762,7 @@ def test_cut_of_one_flow_lets_the_rest_go_on() -> None:
     assert walk.cut(first.parent, TIMEOUT) == []
     (following,) = walk.complete(second, answer(second, put("c", 1)))
     assert following.node == D
-    walk.complete(following, Answer())
+    walk.complete(following, Patch({}))
     assert (walk.outcome.is_partial, walk.outcome.errors["inner"].code, final(walk)) == (True, "timeout", {"c": 1})
 
 

@@ -103,8 +103,10 @@ def respond(frame: Frame, position: str, seed: int) -> Answer:
     for _ in range(dice.randrange(4)):
         _act(state, dice, position)
     if dice.random() < 0.06:
-        return Answer(None, Failure(f"failed at {position}", "ValueError"))
-    return Answer(state.patch_to(frame.scope), None, dice.choice(AGENTS) if dice.random() < 0.2 else None)
+        return Failure(f"failed at {position}", "ValueError")
+    patch = state.patch_to(frame.scope)
+    patch.route = dice.choice(AGENTS) if dice.random() < 0.2 else None
+    return patch
 
 
 def _act(state: State, dice: Random, position: str) -> None:
@@ -219,7 +221,7 @@ def test_cut_from_outside_ends_the_walk(plan: Node, seed: int, dice: Random) -> 
         if not open_calls:
             break
         position, frame = open_calls.pop(dice.randrange(len(open_calls)))
-        said |= {frame.node.agent} if recorded[position].patch is not None else set()
+        said |= {frame.node.agent} if isinstance(recorded[position], Patch) else set()
         open_calls += [(ready.position, ready) for ready in found.complete(frame, recorded[position])]
     assume(not found.is_done)
     before = outputs_of(found, AGENTS)
@@ -291,7 +293,7 @@ def _calls_of_the_third_completion(plan: Node, monkeypatch: pytest.MonkeyPatch) 
     found = Walk(plan, Event("a1"), Scope({}))
     ready = found.start()
     for _ in range(2):
-        ready += found.complete(ready.pop(0), Answer(Patch({"k": 1}), None, "a2"))
+        ready += found.complete(ready.pop(0), Patch({"k": 1}, route="a2"))
     frames = 0
 
     def count(frame: FrameType, kind: str, _argument: object) -> None:
@@ -301,7 +303,7 @@ def _calls_of_the_third_completion(plan: Node, monkeypatch: pytest.MonkeyPatch) 
     old = sys.getprofile()
     sys.setprofile(count)
     try:
-        found.complete(ready[0], Answer(Patch({"k": 1}), None, "a3"))
+        found.complete(ready[0], Patch({"k": 1}, route="a3"))
     finally:
         sys.setprofile(old)
     return calls, frames
@@ -352,7 +354,7 @@ def test_memory_of_a_loop_does_not_grow(body: Node, rounds: int) -> None:
         if frame.position.startswith(f"0#{rounds + 1}"):
             break
         done += 1
-        ready += found.complete(frame, Answer(Patch({"k": done})))
+        ready += found.complete(frame, Patch({"k": done}))
     assert len(counts) >= 2
     assert counts[0] == counts[-1]
     assert counts[0]["Frame"] <= 6

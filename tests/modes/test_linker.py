@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from agentflow import app
 from agentflow.config.diagnostics import ConfigError, Diagnostic
 from agentflow.core.plan import Node
+from agentflow.errors import did_you_mean
+from agentflow.modes import linker
 
 Check = Callable[[str], tuple[Node | None, list[Diagnostic]]]
 
@@ -27,6 +29,7 @@ def check(tmp_path: Path) -> Check:
 
 
 AGENTS = "[agents.a]\n[agents.b]\n"
+OF_JOINS = ("collaborative_agents", "failure_threshold", "max_concurrency", "merge")
 
 MISTAKES = {
     "unknown mode": (
@@ -288,10 +291,10 @@ def test_mistake_is_shown_with_its_line(check: Check) -> None:
 @pytest.mark.parametrize(
     ("mode", "unused"),
     [
-        ("route", ["collaborative_agents", "loop_agent", "max_iterations", "merge", "sequential_agents", "until"]),
+        ("route", [*OF_JOINS, "loop_agent", "max_iterations", "sequential_agents", "until"]),
         ("collaborative", ["default_agent", "loop_agent", "max_hops", "max_iterations", "sequential_agents", "until"]),
-        ("sequential", ["collaborative_agents", "default_agent", "loop_agent", "max_hops", "max_iterations", "merge", "until"]),
-        ("loop", ["collaborative_agents", "default_agent", "max_hops", "merge", "sequential_agents"]),
+        ("sequential", [*OF_JOINS, "default_agent", "loop_agent", "max_hops", "max_iterations", "until"]),
+        ("loop", [*OF_JOINS, "default_agent", "max_hops", "sequential_agents"]),
         ("mixed", ["default_agent", "loop_agent", "max_hops", "max_iterations", "until"]),
     ],
 )
@@ -308,11 +311,13 @@ max_hops = 4
 until = "state.x"
 default_agent = "a"
 merge = "strict"
+failure_threshold = 0.2
+max_concurrency = 3
 {AGENTS}"""
     )
     assert plan is not None
     assert {(one.code, one.severity) for one in found} == {("AF0290", "warning")}
-    assert sorted(str(one.path[-1]) for one in found) == unused
+    assert sorted(str(one.path[-1]) for one in found) == sorted(unused)
     assert all("is used by mode" in one.message and f"not by `{mode}`" in one.message and one.column == 1 for one in found)
 
 
@@ -387,6 +392,21 @@ def test_hints_end_before_they_take_long(check: Check) -> None:
     assert len(found) == 400
     assert "did you mean `b`?" in found[0].help
     assert found[-1].help == "add a table [agents.b399]"
+
+
+def test_names_are_compared_a_bounded_number_of_times(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among very many names the search for the nearest ends sooner, and a hint lists no thousands of names."""
+    compared: list[int] = []
+
+    def counted(name: str, known: Collection[str]) -> str:
+        compared.append(len(known))
+        return did_you_mean(name, known)
+
+    monkeypatch.setattr(linker, "did_you_mean", counted)
+    agents = "[agents]\n" + "".join(f"{n} = {{}}\n" for n in range(15_000))
+    _, found = check(f'[orchestration]\nmode = "sequential"\nsequential_agents = ["odd", "strange", "unheard-of"]\n{agents}')
+    assert compared == [15_000, 15_000]
+    assert [one.help for one in found[1:]] == ["15,000 names are known; or add a table [agents.strange]", "add a table [agents.unheard-of]"]
 
 
 def test_project_with_mistakes_cannot_be_run(tmp_path: Path) -> None:
