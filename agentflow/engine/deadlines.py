@@ -34,9 +34,9 @@ class Deadlines(Generic[Item]):
 
     __slots__ = ("_armed_for", "_heap", "_loop", "_now", "_on_due", "_order", "_queues", "_stale", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[Item], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, monotonic: Callable[[], float], on_due: Callable[[Item], None]) -> None:
         self._loop = loop
-        self._now = loop.time
+        self._now = monotonic  # the loop's own time
         self._on_due = on_due
         self._queues: dict[float, dict[Item, float]] = {}
         self._heap: list[tuple[float, int, Item]] = []

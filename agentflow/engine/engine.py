@@ -56,7 +56,7 @@ class Engine:
         self._is_beginning = False
         self._hook_limit_s = EVENT_HOOK_LIMIT_S
         self._intake = Intake(parts.bounds)
-        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self.loop, self._on_due)
+        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self.loop, self.monotonic, lambda item: self.supervision.on_due(item))
         self.supervision = Supervision(self, self._deadlines, parts.grace_s)
 
     # --- from an event to its first step ---
@@ -152,7 +152,7 @@ class Engine:
 
     def _spawn(self, step: Step, phase: Phase) -> None:
         step.phase = phase
-        self._deadlines.add(step, step.limit_s)  # here already: a task that is cancelled before it begins never runs
+        self._deadlines.add(step, step.limit_s, self.monotonic())  # here already: a task that is cancelled before it begins never runs
         # Not loop.create_task: half as dear again, and a factory of eager tasks would begin before `step.task` is set.
         step.task = asyncio.Task(self._carry(step), loop=self.loop, name=step.run.run_id)
 
@@ -163,36 +163,51 @@ class Engine:
     async def _carry(self, step: Step) -> None:  # noqa: C901, PLR0912, PLR0915 - each step comes through here: no calls between
         following: Step | None = step
         breath = BREATH
-        run, begin, hooks, observers = step.run, self.executor.begin, self.hooks, self._observers
+        run, hooks, observers = step.run, self.hooks, self._observers
+        begin, walk, monotonic, over = self.executor.begin, run.walk, self.monotonic, State.over
         try:
             while following is not None:
                 step = following
                 turn = step.turn
-                if step.phase is NEW and step.cause is None and not hooks.has_agent_hooks:
-                    # The usual case, in one go: what `_advance` would do with a step that has neither hooks nor troubles.
-                    if observers:
-                        self.teller.started(step)
+                if step.phase is NEW and step.cause is None and not hooks.has_agent_hooks and not observers:
+                    # The usual case, in one go: what `_advance` and `_settle` would do with a step that has no hooks and no troubles.
                     step.phase = ATTEMPT
-                    self.prepare(step)
-                    step.begun = step.started  # for hooks and observers that are added while it runs
+                    frame: Frame = step.frame  # type: ignore[assignment] # event hooks have a phase of their own
+                    event = step.event
+                    if event._own is not None or event._own_metadata is not None or getrefcount(event) > UNKEPT:  # noqa: SLF001
+                        step.event = run.event.view()
+                    run.calls += 1
+                    step.attempt = 1
+                    step.begun = step.started = now = monotonic()  # `begun` for hooks and observers that are added while it runs
+                    state = step.state = over(frame.scope)
                     if step.place == step.limit_s:
-                        step.due = step.started + step.limit_s
+                        step.due = now + step.limit_s
                     else:
-                        self._deadlines.add(step, step.limit_s, step.started)
+                        self._deadlines.add(step, step.limit_s, now)
                     answer: Answer = LATE
                     try:
                         returned = await begin(step)
-                        if step.turn == turn:
+                        if step.turn != turn:
+                            pass
+                        elif returned is state or returned is None:
+                            answer = state.patch_to(frame.scope)
+                            if answer.meta is not None:
+                                answer.take_route()
+                        else:
                             answer = step.answer(returned)
                     except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
                         answer = step.failed(error)
-                    if step.turn == turn and step.cause is None and type(answer) is Patch:
-                        step.answered = answer
-                    elif not await self._advance_after(step, turn, answer):
+                    if step.turn == turn and step.cause is None and type(answer) is Patch and not observers:
+                        ready = walk.complete(frame, answer)
+                        following = self._call(step, ready[0]) if len(ready) == 1 else self._follow(step, ready)
+                    elif await self._advance_after(step, turn, answer):
+                        following = self._settle(step)
+                    else:
                         return
-                elif not await self._advance(step, turn):
+                elif await self._advance(step, turn):
+                    following = self._settle(step)
+                else:
                     return
-                following = self._settle(step, run)
                 if following is not None and step.task is not None and step.task.cancelling():
                     self._spawn(following, NEW)  # a task that was cancelled, e.g. by its own handler, is not used again
                     return
@@ -204,7 +219,7 @@ class Engine:
             raise  # thrown away with its loop
         except BaseException as error:  # noqa: BLE001 - a fault of ours ends the run, it must not hang it
             self._retire(step)
-            self._crash(run, error)
+            self.supervision.crash(run, error)
 
     async def _breathe(self, step: Step) -> None:
         """Let others go on: a line of handlers that never wait would keep the loop, and every deadline, from them."""
@@ -216,9 +231,11 @@ class Engine:
 
     async def _advance_after(self, step: Step, turn: int, answer: Answer) -> bool:
         if step.turn == turn:
-            step.failure = answer if isinstance(answer, Failure) else None
+            if isinstance(answer, Failure):
+                step.failure = answer
             if step.cause is None:
-                step.phase = Phase.JUDGE
+                step.answered = None if isinstance(answer, Failure) else answer
+                step.phase = Phase.JUDGE if isinstance(answer, Failure) else Phase.AFTER
         return await self._advance(step, turn)
 
     async def _advance(self, step: Step, turn: int) -> bool:
@@ -265,7 +282,7 @@ class Engine:
         step.started = self.monotonic()
         step.state = State.over(step.frame.scope) if step.injected is None else state_of(step)  # type: ignore[union-attr]
 
-    def _settle(self, step: Step, run: Run) -> Step | None:
+    def _settle(self, step: Step) -> Step | None:
         """Complete a step in its walk, and return the step that the same task goes on with."""
         frame = step.frame
         if frame is None:
@@ -277,18 +294,20 @@ class Engine:
         step.failure = None
         if self._observers:
             self.teller.ended(step, answer)
-        walk = run.walk
-        ready = walk.complete(frame, answer)
+        return self._follow(step, step.run.walk.complete(frame, answer))
+
+    def _follow(self, step: Step, ready: list[Frame]) -> Step | None:
+        """Start what became ready after a step: the first call with its record, in the same task, the others in their own."""
+        run = step.run
         if self._observers:
             self.teller.chosen(run)
         if not ready:
             self._retire(step)
-            if walk.is_done:
+            if run.walk.is_done:
                 self._finish(run)
             return None
-        if len(ready) > 1:
-            for other in ready[1:]:
-                self._spawn(self._step(run, other), NEW)
+        for other in ready[1:]:
+            self._spawn(self._step(run, other), NEW)
         return self._call(step, ready[0])
 
     def _retire(self, step: Step) -> None:
@@ -298,7 +317,7 @@ class Engine:
     def _settle_event_hooks(self, step: Step) -> None:
         run = step.run
         if run.walk.is_done:
-            self._seal(run)
+            self.seal(run)
         elif step.failure is not None:
             self.cut(run, None, step.failure)
         else:
@@ -324,7 +343,7 @@ class Engine:
         if run.begun is None:
             self._intake.withdraw(run)
             run.walk.cut(None, failure)
-            self._seal(run)
+            self.seal(run)
         else:
             self.supervision.close(run, None, failure)
 
@@ -334,9 +353,9 @@ class Engine:
         if self.hooks.has_event_hooks and run.begun is not None:
             self._spawn(Step(self, run, None, self._hook_limit_of(run)), Phase.AFTER_EVENT)
         else:
-            self._seal(run)
+            self.seal(run)
 
-    def _seal(self, run: Run) -> None:
+    def seal(self, run: Run) -> None:
         """Make the result, wake who waits for it, and begin the run whose turn it is."""
         result = run.result = self.result_of(run)
         if self._observers:
@@ -361,27 +380,6 @@ class Engine:
         # Most runs use nothing but calls. A copy, since a handler that was left behind may go on adding.
         used = run.calls if run._usage is None else replace(run.usage)  # noqa: SLF001
         return RunResult(run.run_id, run.walk, run.program.names, used, run.cancelled, run.flags, run.event.timestamp, duration_s)
-
-    def _crash(self, run: Run, error: BaseException) -> None:
-        """End a run on a fault of agentflow itself."""
-        self.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(error))}, error)
-        if run.result is not None:
-            return
-        if run.walk.is_done:
-            self._seal(run)
-        else:
-            try:
-                self.supervision.close(run, None, failure_of(error))
-            except Exception as second:  # noqa: BLE001 - the last resort: whatever is wrong with it, the run ends
-                self.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(second))}, second)
-                run.walk.end(failure_of(error))
-                self._seal(run)
-
-    def _on_due(self, item: Step | FlowTimer) -> None:
-        try:
-            self.supervision.on_due(item)
-        except Exception as error:  # noqa: BLE001 - a fault in one run must not stop the clock of all
-            self._crash(item.run, error)
 
     async def drain(self, timeout_s: float) -> tuple[list[str], list[str]]:
         """Wait for all runs to end, then cancel the rest; return the ids of the cancelled and what was abandoned."""

@@ -40,6 +40,28 @@ class Supervision:
 
     def on_due(self, item: Step | FlowTimer) -> None:
         """Act on a deadline that has passed."""
+        try:
+            self._act_on(item)
+        except Exception as error:  # noqa: BLE001 - a fault in one run must not stop the clock of all
+            self.crash(item.run, error)
+
+    def crash(self, run: Run, error: BaseException) -> None:
+        """End a run on a fault of agentflow itself."""
+        engine = self._engine
+        engine.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(error))}, error)
+        if run.result is not None:
+            return
+        if run.walk.is_done:
+            engine.seal(run)
+            return
+        try:
+            self.close(run, None, failure_of(error))
+        except Exception as second:  # noqa: BLE001 - the last resort: whatever is wrong with it, the run ends
+            engine.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(second))}, second)
+            run.walk.end(failure_of(error))
+            engine.seal(run)
+
+    def _act_on(self, item: Step | FlowTimer) -> None:
         if isinstance(item, FlowTimer):
             self._flow_is_due(item)
         elif item.cause is None:

@@ -43,7 +43,7 @@ async def test_fault_while_a_step_is_settled_fails_the_run(monkeypatch: pytest.M
 async def test_fault_at_a_deadline_stops_no_other_clock(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """When one run's deadline cannot be acted on that run fails, and those of other runs still fire."""
     faults = iter([True])
-    act = Supervision.on_due
+    act = Supervision._act_on
 
     def on_due(self: Supervision, item: Any) -> None:
         if next(faults, False):
@@ -56,7 +56,7 @@ async def test_fault_at_a_deadline_stops_no_other_clock(monkeypatch: pytest.Monk
     runner = Runner.from_dict({"orchestration": {"timeout_seconds": 1}, "agents": {"a": {}}})
     runner.register_agent("a", never)
     async with runner:
-        monkeypatch.setattr(Supervision, "on_due", on_due)
+        monkeypatch.setattr(Supervision, "_act_on", on_due)
         first = await runner.emit(Event("a"))
         second = await runner.emit(Event("a"))
         assert ["failed", "timed_out"] == [(await handle.result()).status for handle in (first, second)]
