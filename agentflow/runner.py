@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -275,7 +276,9 @@ class Runner:
         Raises:
             as `emit`; a run that fails does not raise, `result.raise_for_status()` does.
         """
-        engine = self._taking_engine()
+        engine = self._engine
+        if engine is None or self._stopping is not None or get_running_loop() is not engine.loop:
+            engine = self._taking_engine()  # it says what is wrong
         run = engine.accept(event)
         while not engine.admit(run):  # as in `emit`: a coroutine between would cost each event its frame
             await engine.room(run)

@@ -221,7 +221,7 @@ def _copied(given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
-    """Return the event as a run keeps it: checked, a view of its own, stamped where it has no id or time.
+    """Return the event as a run keeps it: checked, stamped where it has no id or time.
 
     `serial` is unique; the id becomes `event-<serial>` where nothing else gives one. `now` gives seconds since the epoch.
 
@@ -233,7 +233,7 @@ def accept(event: Event, serial: str, now: Callable[[], float]) -> Event:
         raise InvalidEventError(f"emit takes an Event, not {type(event).__name__}", hint='emit(Event("agent", {...}))')
     content = event._content  # noqa: SLF001 - Event's own module
     if content.is_plain and not event.is_read:
-        return event.view()
+        return event  # a run looks at the content alone, which nobody changes
     if type(content.target) is not str:
         raise InvalidEventError(f"event.target is {type(content.target).__name__}, not a string")
     check_text(content.target, "event.target")

@@ -114,7 +114,10 @@ class Engine:
         if limit_s is not None and (root := run.walk.root) is not None:
             taken_s = self.monotonic() - (run.begun or 0.0) if self.hooks.has_event_hooks else 0.0
             self.supervision.time_flow(run, root, max(limit_s - taken_s, 0.0))
-        self._go_on(run, ready)
+        if len(ready) == 1 and not self._observers:
+            self._spawn(self._step(run, ready[0]), NEW)
+        else:
+            self._go_on(run, ready)
 
     def _go_on(self, run: Run, ready: list[Frame]) -> None:
         """Give each ready call a task of its own; finish the run when there is none left."""
@@ -130,18 +133,15 @@ class Engine:
 
     def _step(self, run: Run, frame: Frame) -> Step:
         """Make the record of a call that begins a line of steps."""
-        step = Step(self, run, frame, self._hook_limit_s)
-        return self._call(step, frame)
+        return self._call(Step(self, run, frame, self._hook_limit_s), frame)
 
     def _call(self, step: Step, frame: Frame) -> Step:
         """Make a step that of a call: a line of steps goes on with the record it has."""
         node = frame.node
         run = step.run
         limit_s = node.timeout_s  # type: ignore[union-attr] # only calls become ready
-        if run.step_limit_s is not None and run.step_limit_s < limit_s:
-            limit_s = run.step_limit_s
         step.frame = frame
-        step.limit_s = limit_s
+        step.limit_s = limit_s if run.step_limit_s is None else min(run.step_limit_s, limit_s)
         step.phase = NEW
         step.attempt = 0
         step.injected = None
