@@ -7,7 +7,7 @@ EXAMPLE = examples/market_report/agentflow.toml
 RUN = $(BIN)/agentflow run $(EXAMPLE)
 ARGS =
 
-.PHONY: help setup run test coverage check format-check lint types layers dependencies audit format bench docs lock clean
+.PHONY: help setup run test proof coverage check format-check lint types layers dependencies audit format bench docs lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ run: setup  ## run the main example: a report from real data
 
 test: setup  ## run all tests; ARGS="-k name" for some
 	$(BIN)/python -m pytest -rs $(ARGS)
+
+proof: setup  ## run the tests of durability with their full counts, e.g. 500 kills; each prints what it did
+	AGENTFLOW_PROOF=1 $(BIN)/python -m pytest -rs -s tests/durability tests/stores $(ARGS)
 
 coverage: setup  ## run all tests and measure: 95 % over all, 100 % of agentflow/core
 	$(BIN)/coverage run -m pytest -q $(ARGS)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agentflow.errors import AgentflowError
     from agentflow.runner import Runner
     from agentflow.system import Event as Event
+    from agentflow.workflow.facade import Workflow
 
 _HOMES = {
     "AgentResult": "core.result",
@@ -35,6 +36,7 @@ _HOMES = {
     "RunResult": "core.result",
     "Runner": "runner",
     "State": "core.state",
+    "Workflow": "workflow.facade",
     "agent": "agents.function",
 }
 
@@ -51,6 +53,7 @@ __all__ = [  # noqa: RUF022 - the order a reader meets them in
     "RunResult",
     "AgentflowError",
     "ConfigError",
+    "Workflow",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
@@ -13,13 +13,15 @@ from agentflow.agents.entrypoint import Finder
 from agentflow.agents.threads import Threads
 from agentflow.config.diagnostics import ConfigError, Diagnostic
 from agentflow.config.display import quoted
+from agentflow.config.journal import JournalChoice as JournalChoice
+from agentflow.config.journal import journal_of
 from agentflow.config.load import Draft, read
 from agentflow.config.model import AgentConfig, Config
 from agentflow.config.source import reason_of
 from agentflow.core.merge import Combine
 from agentflow.core.plan import Condition, Node, agents_of
 from agentflow.engine.program import Program
-from agentflow.errors import MissingHandlerError, RoutingError, did_you_mean
+from agentflow.errors import MissingHandlerError, RoutingError, StoreError, did_you_mean
 from agentflow.executors.local import LocalExecutor
 from agentflow.modes import MODES, Mode
 from agentflow.modes.linker import Linker, Tools
@@ -27,10 +29,13 @@ from agentflow.system import SystemClock
 
 if TYPE_CHECKING:
     from agentflow.logs import StructuredLog
+    from agentflow.ports import Store
+    from agentflow.stores.control import ControlServer
 
 # What a mode or an agent that is registered before the start may still cure; a near miss of a known mode is a mistake.
 REGISTERED_LATER = frozenset({"AF0201", "AF0218"})
 LOG_FILE = ("logging", "file")
+JOURNAL_URL = ("journal", "url")
 MOST_LISTED = 100  # agents that a message names
 
 
@@ -66,6 +71,11 @@ class Project:
         """Return what finds the Python that this configuration names."""
         base = self.draft.folder_of(("runner", "pythonpath"))
         return Finder([(base / folder).resolve() for folder in self.config.runner.pythonpath], warn)
+
+    def journal(self, default: str) -> JournalChoice:
+        """Return where runs are recorded; `default` is the url where the configuration says nothing of it."""
+        draft = self.draft
+        return journal_of(self.config.journal, default, lambda: draft.folder_of(JOURNAL_URL), draft.folder)
 
     def check(self) -> tuple[Node | None, list[Diagnostic]]:
         """Link every flow without importing user code; return the main plan and all that is wrong, with its place."""
@@ -196,6 +206,57 @@ def load(
     if draft.config is None:
         raise ConfigError(draft.diagnostics)
     return Project(draft, draft.config)
+
+
+def store_of(
+    choice: JournalChoice,
+    *,
+    is_reader: bool = False,
+    control: str = "",
+    warn: Callable[[str], None] = lambda message: None,
+) -> Store:
+    """Return the store of a journal, not opened yet; its adapter is imported here.
+
+    Args:
+        choice: which journal.
+        is_reader: for reading only, beside whoever writes it.
+        control: where this process takes commands, for others to find.
+        warn: is told what somebody should look at.
+
+    Raises:
+        StoreError: a reader asks for a journal that is in another process's memory.
+    """
+    if choice.path is not None:
+        from agentflow.stores.sqlite import SqliteStore
+
+        return SqliteStore(choice.path, durability=choice.durability, is_reader=is_reader, control=control, warn=warn)
+    if is_reader:
+        hint = 'set url = "sqlite:PATH" in [journal], or name a file with --journal PATH'
+        raise StoreError("the journal is `memory:`: nothing of it outlives the process that ran", hint=hint)
+    from agentflow.stores.memory import MemoryStore
+
+    return MemoryStore()
+
+
+def control_of(choice: JournalChoice, answer: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]) -> ControlServer | None:
+    """Return what takes orders for a journal, not started yet; None where it is in memory."""
+    if choice.path is None:
+        return None
+    from agentflow.stores.control import ControlServer
+
+    return ControlServer(choice.path, answer)
+
+
+async def ask_owner(address: str, order: Mapping[str, Any]) -> dict[str, Any]:
+    """Send an order to the process that has a journal, at the address that its lock names, and return the answer.
+
+    Raises:
+        OSError: nobody listens there.
+        StorageError: there was no answer; whether the order was carried out is not known.
+    """
+    from agentflow.stores.control import ask
+
+    return await ask(address, order)
 
 
 @lru_cache(maxsize=1024)  # a configuration is linked more than once before it runs

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _MANY_NAMES = 20
+_MANY_DIFFERENCES = 10
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -144,7 +145,214 @@ class EventLimitError(AgentflowError):
     code = "AF0507"
 
 
+class IllegalTransitionError(AgentflowError):
+    """A run is not in a state that allows what was asked of it; nothing was recorded.
+
+    `run_id` is the run, `state` the one it is in, and `order` what was asked: pause, resume, cancel, approve, reject, fork.
+    """
+
+    code = "AF0508"
+
+    def __init__(self, run_id: str, state: str, order: str, hint: str = "") -> None:
+        super().__init__(f"cannot {order} run {run_id}: it is {state}", hint=hint)
+        self.run_id = run_id
+        self.state = state
+        self.order = order
+
+
+class MissingAgentError(AgentflowError):
+    """A run was laid aside: its plan names `agents` that have no handler here. `reason` begins the reason of its pause."""
+
+    code = "AF0510"
+    reason = "missing_agent"
+
+    def __init__(self, run_id: str, agents: Sequence[str]) -> None:
+        more = len(agents) - _MANY_NAMES
+        listed = ", ".join(f"`{name}`" for name in agents[:_MANY_NAMES]) + (f" and {more} more" if more > 0 else "")
+        hint = "register them again and resume it, or move it to the present plan with --plan current"
+        super().__init__(f"run {run_id} is paused: its plan names agents without a handler: {listed}", hint=hint)
+        self.run_id = run_id
+        self.agents = tuple(agents)
+
+
+class ApprovalRejectedError(AgentflowError):
+    """A person, or the deadline, refused to let a step run."""
+
+    code = "AF0511"
+
+
+class PoisonedStepError(AgentflowError):
+    """A step was in flight in too many processes that died: its run is a dead letter."""
+
+    code = "AF0512"
+
+
+class WorkflowError(AgentflowError):
+    """The functional API was asked for something it cannot do: a phase named twice, a bound below 1, what is not supported yet."""
+
+    code = "AF0530"
+
+
+class StepReportedError(AgentflowError):
+    """An executor reported that its step failed."""
+
+    code = "AF0531"
+
+
+class MaxStepsError(AgentflowError):
+    """A step made more tool rounds than its `max_steps` allows."""
+
+    code = "AF0532"
+
+
+class StaleIdentityError(AgentflowError):
+    """A step's id is known with other work behind it: another agent, prompt, schema or bound than was recorded."""
+
+    code = "AF0533"
+
+
+class RunNotFoundError(AgentflowError, LookupError):
+    """A journal has no run `run_id`; `where` is the journal's url."""
+
+    code = "AF0509"
+
+    def __init__(self, run_id: str, *, where: str = "", hint: str = "") -> None:
+        cure = hint or "`agentflow runs list` shows those there are"
+        super().__init__(f"no run {run_id!r}" + (f" in {where}" if where else ""), hint=cure)
+        self.run_id = run_id
+        self.where = where
+
+
+class PlanMismatchError(AgentflowError):
+    """A run cannot go on under the present plan: `differences` says, step by step, what it has done that does not fit there."""
+
+    code = "plan_mismatch"
+
+    def __init__(self, run_id: str, differences: Sequence[str]) -> None:
+        more = len(differences) - _MANY_DIFFERENCES
+        told = "; ".join(differences[:_MANY_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+        hint = "resume it under its own plan (without --plan), or discard these steps with --accept"
+        super().__init__(f"run {run_id} does not fit the present plan: {told}", hint=hint)
+        self.run_id = run_id
+        self.differences = tuple(differences)
+
+
 class RunFailedError(AgentflowError):
     """Raised by `RunResult.raise_for_status()` for a run that did not complete."""
 
     code = "AF0506"
+
+
+class StoreError(AgentflowError):
+    """A journal cannot be opened or used as it is: its folder, its permissions or its settings do not allow it."""
+
+    code = "AF0701"
+
+
+class StoreLockedError(StoreError):
+    """Another process has the journal open for writing; `pid` names it and `control` is where it takes commands ("": nowhere)."""
+
+    code = "AF0702"
+
+    def __init__(self, path: str, *, pid: int | None, control: str = "") -> None:
+        who = f"process {pid}" if pid else "another process"
+        super().__init__(f"{path} is in use by {who}", hint="end it first, or take another journal with --journal PATH")
+        self.pid = pid
+        self.control = control
+
+
+class StoreVersionError(StoreError):
+    """A journal was written by another release: `found` and `known` are the versions of its schema."""
+
+    code = "AF0703"
+
+    def __init__(self, path: str, *, found: int, known: int) -> None:
+        hint = "install a newer agentflow" if found > known else "open it once for writing, e.g. with `agentflow journal migrate`"
+        super().__init__(f"{path} has schema {found}, this release knows schema {known}", hint=hint)
+        self.found = found
+        self.known = known
+
+
+class StoreDamagedError(StoreError):
+    """A part of a journal cannot be read; `run_id` is the run that is hit, "" when it is the journal as a whole."""
+
+    code = "AF0704"
+
+    def __init__(self, message: str, *, run_id: str = "", hint: str = "restore a backup; the other runs go on") -> None:
+        super().__init__(message, hint=hint)
+        self.run_id = run_id
+
+
+class StoreMissingError(StoreError):
+    """A journal is gone although its marker, its lock or its log is still there. It is never started empty."""
+
+    code = "AF0705"
+
+
+class StoreForeignError(StoreError):
+    """A file at the journal's place is no journal of agentflow."""
+
+    code = "AF0706"
+
+
+class FencedError(StoreError):
+    """An append was refused: the run was taken by another owner, or has moved on. Stop working on it."""
+
+    code = "AF0707"
+
+    def __init__(self, run_id: str, message: str) -> None:
+        super().__init__(f"run {run_id}: {message}", hint="another owner goes on with it; start nothing more for it here")
+        self.run_id = run_id
+
+
+class DuplicateEventError(StoreError):
+    """An event's id is known: `run_id` is its run, and `is_same` says whether it is the same event."""
+
+    code = "AF0708"
+
+    def __init__(self, event_id: str, *, run_id: str, is_same: bool) -> None:
+        hint = "" if is_same else "give another event another id"
+        what = "has a run" if is_same else "was another event's"
+        super().__init__(f"event id {event_id!r} {what}: {run_id}", hint=hint)
+        self.run_id = run_id
+        self.is_same = is_same
+
+
+class StorageError(StoreError):
+    """Writing or reading a journal failed; with `is_unknown` nobody knows yet whether the append is in it."""
+
+    code = "AF0709"
+
+    def __init__(self, message: str, *, is_unknown: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint or ("emit again under the same event id" if is_unknown else ""))
+        self.is_unknown = is_unknown
+
+
+class StorageFullError(StorageError):
+    """There is no room left for the journal. Nothing of the append was written, and later ones try again."""
+
+    code = "AF0710"
+
+
+class JournalDamagedError(AgentflowError):
+    """A run's journal does not say what a journal can say: the record `seq` (None: the plan or the snapshot) of `run_id`."""
+
+    code = "AF0720"
+
+    def __init__(self, run_id: str, seq: int | None, message: str) -> None:
+        place = f"run {run_id}, record {seq}" if seq is not None else f"run {run_id}" if run_id else "a plan"
+        super().__init__(f"{place}: {message}", hint="restore a backup; the other runs go on")
+        self.run_id = run_id
+        self.seq = seq
+
+
+class JournalVersionError(AgentflowError):
+    """A record, snapshot or plan was written by a later release than this one."""
+
+    code = "AF0721"
+
+    def __init__(self, run_id: str, seq: int | None, found: str) -> None:
+        place = f"run {run_id}, record {seq}" if seq is not None else f"run {run_id}" if run_id else "a plan"
+        super().__init__(f"{place}: this release does not know {found}", hint="continue it with the release that wrote it, or a later one")
+        self.run_id = run_id
+        self.seq = seq

@@ -11,11 +11,28 @@ from typing import Any, TextIO
 
 import structlog
 
-from agentflow.core.records import LoopEnded, Record, StepAbandoned, StepFailed, StepRetried, WorkflowEnded
+from agentflow.core.records import (
+    ApprovalRequested,
+    EffectRecorded,
+    EventPatched,
+    LoopEnded,
+    Record,
+    StepAbandoned,
+    StepCompleted,
+    StepFailed,
+    StepRetried,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowCreated,
+    WorkflowFailed,
+    WorkflowPaused,
+    WorkflowRecovering,
+)
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _WARNINGS = (StepRetried, StepFailed, StepAbandoned)
-_NEWS = (*_WARNINGS, LoopEnded, WorkflowEnded)
+_ENDS = (LoopEnded, WorkflowCompleted, WorkflowFailed, WorkflowCancelled)
+_NEWS = (*_ENDS, WorkflowPaused, WorkflowRecovering, ApprovalRequested)
 _NO_FILE = "it is a device or a pipe, not a regular file"
 
 
@@ -63,13 +80,10 @@ class StructuredLog:
 
     def observe(self, record: Record) -> None:
         """Write a record as a line: troubles as warnings, ends as info, the rest as debug."""
-        fields = record.to_dict()
-        name = str(fields.pop("type"))
-        fields.pop("at")
         write = self._logger.warning if isinstance(record.fact, _WARNINGS) else self._logger.debug
-        if isinstance(record.fact, _NEWS) and not isinstance(record.fact, _WARNINGS):
+        if isinstance(record.fact, _NEWS):
             write = self._logger.info
-        write(name, **fields)
+        write(record.type, **_fields(record))
 
     def close(self) -> None:
         """Close the log file, if there is one."""
@@ -92,6 +106,23 @@ def _opened(file: Path) -> TextIO:
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """Return a record's fields for a line: what users and handlers put into events, states and effects is not for the log."""
+    fields: dict[str, Any] = record.to_dict()
+    for name in ("type", "at", "patch", "handlers", "event"):
+        fields.pop(name, None)
+    if record.seq is None:
+        del fields["seq"]
+    fact = record.fact
+    if isinstance(fact, StepCompleted | EventPatched):
+        fields["keys"] = list(fact.patch.data)
+    elif isinstance(fact, WorkflowCreated):
+        fields |= {"event_id": fact.event_id, "target": fact.target, "session_id": fact.session_id}
+    elif isinstance(fact, EffectRecorded):
+        del fields["value"]
+    return fields
 
 
 def _as_text(value: object) -> str:

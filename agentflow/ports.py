@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable, Mapping
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from pathlib import Path
 from typing import Protocol
 
+from agentflow.core.append import Append
+from agentflow.core.entry import Entry
 from agentflow.core.event import Event
 from agentflow.core.result import RunResult
+from agentflow.core.run_row import RunFilter, RunRow
 from agentflow.core.state import Patch, State
 
 
@@ -108,3 +112,106 @@ class Emitter(Protocol):
 
     async def emit(self, event: Event) -> Handle:
         """Accept an event and return its run's handle."""
+
+
+class Store(Protocol):
+    """Keeps one append-only journal for each run, and a row that says where the run stands.
+
+    Every store passes the one suite in tests/stores/test_conformance.py. Reading never waits for writing.
+
+    An owner is whoever works on runs: one runner. It is alive from its first `take` or `renew` until its lease is over or
+    released; what a dead owner had can be taken, and taking raises the run's epoch, so that the old owner's appends are
+    refused from then on.
+
+    Attributes:
+        url: where the journal is, e.g. "sqlite:/home/me/flow/.agentflow/journal.db".
+        durability: what a finished append means: "full" (it survives a power cut), "relaxed" (it survives the end of the
+            process, and a power cut may lose the last ones), "none" (it is in memory).
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the journal is."""
+
+    @property
+    def durability(self) -> str:
+        """What a finished append means: full, relaxed or none."""
+
+    async def open(self) -> None:
+        """Make the journal ready: lock, check and migrate it.
+
+        Raises:
+            StoreError: it cannot be used; StoreLockedError, StoreVersionError, StoreDamagedError, StoreMissingError and
+                StoreForeignError say why.
+        """
+
+    async def close(self) -> None:
+        """Finish what was appended and let go of the journal; twice is once."""
+
+    def append(self, append: Append) -> Future[None]:
+        """Add entries to one run, all or nothing; done when they are durable. Appends that wait share one commit.
+
+        Compares and appends in one transaction, so of two that write the same seq one is refused. A refused append does
+        not disturb the others of its commit. Cancelling the future does not take the append back.
+
+        Raises (through the future):
+            FencedError: the run's epoch is another one, or its journal does not end before `expected_seq`.
+            DuplicateEventError: the run is new and its event's id is known.
+            StorageFullError: there is no room; nothing was written.
+            StorageError: the write failed. With `is_unknown` it may be in the journal all the same.
+            StoreDamagedError: the place to write to is damaged.
+        """
+
+    async def take(self, owner: str, *, lease_s: float, run_ids: Collection[str] | None = None, limit: int | None = None) -> list[RunRow]:
+        """Make `owner` alive for `lease_s` seconds and give it the open runs whose owner is dead, oldest first.
+
+        Each row comes back with its new owner and its epoch raised by one. `run_ids` narrows the choice to these runs,
+        `limit` takes no more than so many.
+        """
+
+    async def renew(self, owner: str, lease_s: float) -> None:
+        """Keep `owner` alive for `lease_s` more seconds from now."""
+
+    async def release(self, owner: str) -> None:
+        """End the owner's lease and its holds: others may take its runs at once."""
+
+    async def hold(self, name: str, owner: str, lease_s: float) -> int | None:
+        """Hold a named lease for `lease_s` seconds and return its epoch, or None when another live owner holds it.
+
+        Holding again while it lasts prolongs it under the same epoch; after that, and for another owner, it grows.
+        """
+
+    async def row(self, run_id: str) -> RunRow | None:
+        """Return the run's row."""
+
+    async def row_of_event(self, event_id: str) -> RunRow | None:
+        """Return the row of the run that serves this event."""
+
+    async def rows(self, wanted: RunFilter) -> list[RunRow]:
+        """Return the rows that fit, in the order that the filter asks for."""
+
+    async def entries(self, run_id: str, start: int = 0, stop: int | None = None) -> list[Entry]:
+        """Return the run's entries from seq `start` to before `stop` (None: to the end), in order; [] for an unknown run.
+
+        Raises:
+            StoreDamagedError: they cannot be read, or some are missing.
+        """
+
+    async def snapshot(self, run_id: str) -> tuple[int, bytes] | None:
+        """Return the run's newest snapshot as (seq, body): the state after that seq."""
+
+    async def plan(self, plan_hash: str) -> bytes | None:
+        """Return the plan kept under this hash."""
+
+    async def delete(self, run_ids: Collection[str]) -> int:
+        """Delete those of these runs that have ended, with all they have, and return how many it were."""
+
+    async def counts(self) -> dict[str, int]:
+        """Return how many runs there are in each state, `runs` in all, `records`, and `bytes` on disk."""
+
+    async def backup(self, path: Path) -> None:
+        """Write a copy of the journal, consistent as of one moment, while the store goes on.
+
+        Raises:
+            StoreError: there is a file at `path`, or it cannot be written.
+        """

@@ -21,9 +21,16 @@ from agentflow.engine.engine import Engine
 from agentflow.engine.hooks import Callback, Hook, Hooks
 from agentflow.engine.intake import Bounds
 from agentflow.engine.parts import Parts
-from agentflow.engine.run import RunHandle
-from agentflow.errors import AgentflowError, EntrypointError, RegistrationError, RunnerStateError
+from agentflow.engine.run import Run, RunHandle
+from agentflow.errors import (
+    AgentflowError,
+    DuplicateEventError,
+    EntrypointError,
+    RegistrationError,
+    RunnerStateError,
+)
 from agentflow.modes import RESERVED_MODES, Mode, Orchestrator
+from agentflow.recorded import RecordedRuns
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -35,10 +42,12 @@ class StopReport:
     Attributes:
         cancelled: ids of the runs that were open when the time was up, and were cancelled.
         abandoned: handlers that did not end although they were cancelled, as "agent in run"; threads as "agent".
+        resumable: ids of the runs that were open and are recorded: they go on when they are resumed.
     """
 
     cancelled: tuple[str, ...] = ()
     abandoned: tuple[str, ...] = ()
+    resumable: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
@@ -46,19 +55,20 @@ class StopReport:
         return not self.cancelled and not self.abandoned
 
 
-class Runner:
+class Runner(RecordedRuns):
     """Runs the events of one configuration. Made by `from_config` or `from_dict`.
 
     A runner is started once and stopped once, on one event loop; `async with runner:` does both.
     """
 
-    def __init__(self, project: app.Project, *, seed: int | None = None) -> None:
+    def __init__(self, project: app.Project, *, seed: int | None = None, default_journal: str = "memory:") -> None:
         self._project = project
         self._adapters = app.adapters(project, seed)
         self._agents: dict[str, FunctionAgent] = {}
         self._hooks = Hooks()
         self._observers: list[Callable[[Record], None]] = []
         self._engine: Engine | None = None
+        RecordedRuns.__init__(self, project, self._adapters, default_journal)
         self._stopping: asyncio.Task[StopReport] | None = None
         self._finder = project.finder(lambda text: self._adapters.log.warn("group_writable", {"detail": text}))
         self._load_handlers()
@@ -71,6 +81,7 @@ class Runner:
         overrides: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
         seed: int | None = None,
+        default_journal: str = "memory:",
     ) -> Self:
         """Read a TOML file and load the handlers it names.
 
@@ -79,13 +90,14 @@ class Runner:
             overrides: values by dotted key, e.g. `{"orchestration.mode": "loop"}`; they win over the file and environment.
             environ: environment variables; None takes the process's.
             seed: makes the jitter of retries repeatable.
+            default_journal: where runs are recorded when the configuration does not say; a relative path starts at the file.
 
         Raises:
             ConfigError: the file has mistakes; all of them are listed. An unknown mode is refused at `start`, since
                 `register_mode` may still add it.
             EntrypointError: the entrypoint or a handler cannot be loaded.
         """
-        return cls._made(path, overrides, environ, seed)
+        return cls._made(path, overrides, environ, seed, default_journal)
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, seed: int | None = None) -> Self:
@@ -103,10 +115,11 @@ class Runner:
         overrides: Mapping[str, object] | None,
         environ: Mapping[str, str] | None,
         seed: int | None,
+        default_journal: str = "memory:",
     ) -> Self:
         project = app.load(source, overrides=overrides, environ=environ)
         project.require(may_lack_modes=True)
-        return cls(project, seed=seed)
+        return cls(project, seed=seed, default_journal=default_journal)
 
     # --- registration ---
 
@@ -210,6 +223,7 @@ class Runner:
         program = project.program(lambda reference: self._finder.function(reference, project.folder), self._agents)
         if adapters.log.is_wanted:
             self._observers.append(adapters.log.opened().observe)
+        journals = await self._open_journals(program, self._finder)
         bounds = Bounds(settings.queue_size, settings.queue_wait_seconds, settings.max_running)
         parts = Parts(
             program=program,
@@ -222,8 +236,10 @@ class Runner:
             observers=self._observers,
             bounds=bounds,
             grace_s=settings.cancel_grace_seconds,
+            journals=journals,
         )
         self._engine = Engine(parts)
+        await self._open_desk(self._engine)
 
     async def stop(self, timeout: float | None = None) -> StopReport:
         """Take no more events, wait `timeout` seconds for open runs (default `runner.drain_timeout_seconds`), cancel the rest.
@@ -239,10 +255,11 @@ class Runner:
         return await asyncio.shield(self._stopping)
 
     async def _stop(self, engine: Engine, wait_s: float) -> StopReport:
-        cancelled, abandoned = await engine.drain(wait_s)
+        left = await engine.drain(wait_s)
         threads = self._adapters.threads
-        report = StopReport(tuple(cancelled), (*abandoned, *sorted(threads.stuck.values())))
+        report = StopReport(left.cancelled, (*left.abandoned, *sorted(threads.stuck.values())), left.resumable)
         threads.close()
+        await self._close_journals()
         self._adapters.log.close()
         return report
 
@@ -268,7 +285,9 @@ class Runner:
         run = engine.accept(event)
         while not engine.admit(run):
             await engine.room(run)
-        return RunHandle(run, engine.cancel)
+        if run.journal is not None:
+            run = await self._accepted(engine, run)
+        return RunHandle(run, engine)
 
     async def run(self, event: Event) -> RunResult:
         """Emit an event and wait for its result.
@@ -282,7 +301,23 @@ class Runner:
         run = engine.accept(event)
         while not engine.admit(run):  # as in `emit`: a coroutine between would cost each event its frame
             await engine.room(run)
+        if run.journal is not None:
+            run = await self._accepted(engine, run)
         return await run.ended()
+
+    async def _accepted(self, engine: Engine, run: Run) -> Run:
+        """Wait until a run's acceptance is durable; the same event emitted again has the run that it had.
+
+        Raises:
+            StoreError: it cannot be written, or its event's id was another event's.
+        """
+        try:
+            await engine.written(run)
+        except DuplicateEventError as error:
+            if not error.is_same:
+                raise
+            return await engine.recovery.known(error.run_id)
+        return run
 
     def _taking_engine(self) -> Engine:
         if self._engine is None:

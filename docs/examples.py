@@ -1,6 +1,6 @@
 """Runs the examples of the documents and compares what they print with what the pages say; `--write` pastes it anew.
 
-    python docs/examples.py                     check README.md, docs/tutorial.md and docs/concepts/*.md
+    python docs/examples.py                     check README.md, docs/tutorial.md, docs/concepts/*.md and docs/how-to/*.md
     python docs/examples.py --write README.md   run one page and paste its output
 
 Each page runs from top to bottom in an empty folder of its own, named `demo`. What a fenced block is, its first lines say:
@@ -12,8 +12,9 @@ Each page runs from top to bottom in an empty folder of its own, named `demo`. W
 - Any other `toml` block is a part of a configuration, and has to be one.
 - A block after the comment `<!-- not run -->` is left alone, and so is every other language.
 
-Ids, durations and addresses differ from run to run and are not compared; an expected line `...` stands for any number of
-lines.
+Ids, times, durations, digests and addresses differ from run to run and are not compared, nor is the place of the line
+`run-ID  accepted`; an expected line `...` stands for any number of lines. A command may name the id of a run that an output
+above it shows: when it is run it gets the id that was printed there.
 """
 
 from __future__ import annotations
@@ -33,16 +34,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "concepts").glob("*.md")))
+PAGES = (
+    *(ROOT / "README.md", ROOT / "docs" / "tutorial.md"),
+    *(page for folder in ("concepts", "how-to") for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
+)
 
 _FILE = re.compile(r"# (add to )?([\w./-]+\.(?:toml|py|jsonl?|txt|env))\Z")
 _FENCE = re.compile(r"(`{3,})(\w*)\Z")
+_RUN_ID = re.compile(r"\brun-[0-9a-f]{12}-\d+")
 _VARYING = (
     (re.compile(r"\b(run|event)-[0-9a-f]{12}-\d+"), r"\1-ID"),
     (re.compile(r"\b\d+(?:\.\d+)? ?ms\b|\b\d+\.\d+ ?s\b"), "N s"),
     (re.compile(r'("accepted_at"|"duration_seconds"): ?[\d.e-]+'), r"\1: N"),
     (re.compile(r'"idempotency_key": ?"[0-9a-f]{32}"'), '"idempotency_key": "H"'),
     (re.compile(r"\bat 0x[0-9a-f]+"), "at 0xN"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"), "TIME"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "DIGEST"),
+    (re.compile(r"(?<=\S) {2,}"), "  "),  # columns are as wide as what varies in them
 )
 
 
@@ -65,13 +73,14 @@ class Block:
 
 @dataclass
 class Session:
-    """A page being run: its folder, the names its Python blocks share, and what was found to differ."""
+    """A page being run: its folder, the names its Python blocks share, the runs' ids for the page's, and what was found to differ."""
 
     page: Path
     folder: Path
     loop: asyncio.Runner
     names: dict[str, object] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
+    ids: dict[str, str] = field(default_factory=dict)
     pasted: dict[tuple[int, int], list[str]] = field(default_factory=dict)
 
     @property
@@ -81,6 +90,8 @@ class Session:
 
     def compare(self, start: int, expected: list[str], printed: list[str]) -> None:
         """Note a difference between what a page says from line *start* on, and what was printed."""
+        said, found = (list(dict.fromkeys(_RUN_ID.findall("\n".join(lines)))) for lines in (expected, printed))
+        self.ids |= {one: other for one, other in zip(said, found, strict=False) if one not in self.ids}
         self.pasted[(start, start + len(expected))] = printed
         if not matches(expected, printed):
             lines = difflib.unified_diff(expected, printed, "the page says", "it printed", lineterm="")
@@ -109,8 +120,13 @@ def blocks_of(page: Path) -> list[Block]:
 
 def matches(expected: list[str], printed: list[str]) -> bool:
     """Say whether the printed lines are the expected ones, but for what varies."""
-    parts = [r"(?:.*\n)*" if line == "..." else re.escape(_plain(line)) + "\n" for line in expected]
-    return re.fullmatch("".join(parts), "".join(_plain(line) + "\n" for line in printed)) is not None
+    parts = [r"(?:.*\n)*" if line == "..." else re.escape(line) + "\n" for line in _plain_lines(expected)]
+    return re.fullmatch("".join(parts), "".join(line + "\n" for line in _plain_lines(printed))) is not None
+
+
+def _plain_lines(lines: list[str]) -> list[str]:
+    """Return the lines without what varies; where among the steps a run is told to be accepted, varies with the disk."""
+    return [plain for plain in map(_plain, lines) if plain != "run-ID  accepted"]
 
 
 def _plain(line: str) -> str:
@@ -163,6 +179,7 @@ def _run_commands(session: Session, block: Block) -> None:
         if moved:
             session.folder = (session.folder / moved[1]).resolve()
             continue
+        command = _RUN_ID.sub(lambda found: session.ids.get(found[0], found[0]), command)
         session.compare(block.start + start, block.lines[start:at], _shell(command, session.folder))
 
 
@@ -200,11 +217,12 @@ def _check_toml(session: Session, block: Block) -> None:
 
 
 def write(session: Session) -> None:
-    """Paste what was printed into the page; outputs that match as they stand stay."""
+    """Paste what was printed into the page; outputs that match as they stand stay, and so do the ids of runs."""
+    known = {printed: said for said, printed in session.ids.items()}
     lines = session.page.read_text(encoding="utf-8").splitlines()
     for (start, end), printed in sorted(session.pasted.items(), reverse=True):
         if not matches(lines[start:end], printed):
-            lines[start:end] = printed
+            lines[start:end] = [_RUN_ID.sub(lambda found: known.get(found[0], found[0]), line) for line in printed]
     session.page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -36,7 +36,15 @@ from agentflow.modes import MODES
 
 DOCS = Path(__file__).resolve().parent
 REFERENCE = DOCS / "reference"
-COMMANDS = ("run", "validate", "explain", "schema", "visualize", "plan", "create", "config show", "agents", "version")
+COMMANDS = (
+    *("run", "resume", "validate", "explain", "schema", "visualize", "plan", "create", "config show", "agents", "version"),
+    *(
+        f"runs {name}"
+        for name in ("list", "show", "watch", "pause", "resume", "cancel", "approve", "reject", "retry", "fork", "verify", "gc")
+    ),
+    *("events", "trace", "dead-letters list", "dead-letters show", "dead-letters replay"),
+    *(f"journal {name}" for name in ("verify", "backup", "migrate", "stats")),
+)
 
 _PART = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")

@@ -147,7 +147,7 @@ def test_each_seam_exists() -> None:
 
 def test_no_promise_that_cannot_be_kept() -> None:
     """We say "at-least-once execution, exactly-once recording" and never promise the other thing."""
-    banned = re.compile("exactly[- ]once[- ](?:" + "|".join(["execution", "delivery"]) + ")", re.IGNORECASE)
+    banned = re.compile(r"exactly[-\s]+once[-\s]+(?:" + "|".join(["execution", "delivery"]) + ")", re.IGNORECASE)
     assert [] == [f"{place}: {match[0]}" for place, text in _texts() for match in banned.finditer(text)]
 
 

@@ -16,6 +16,8 @@ from agentflow.cli.exits import Exit
 from agentflow.cli.run import with_handlers
 from agentflow.cli.sources import config_file
 from agentflow.config.diagnostics import ConfigError, Diagnostic, Place, report
+from agentflow.config.journal import IN_MEMORY
+from agentflow.config.model import JournalConfig
 from agentflow.errors import AgentflowError
 
 Format = Literal["text", "json", "github"]
@@ -55,7 +57,10 @@ def diagnose(config: Path | None, overrides: dict[str, str], *, has_handlers: bo
 
 
 async def _start(project: app.Project) -> None:
-    runner = with_handlers(project)
+    """Start a runner and stop it; it leaves the journal alone, which another process may have."""
+    unrecorded = replace(project, config=project.config.model_copy(update={"journal": JournalConfig(url=IN_MEMORY)}))
+    runner = with_handlers(unrecorded)  # registers modes in the table that both have
+    project.extra_agents = runner.agents
     await runner.start()
     await runner.stop()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from agentflow.cli.history_commands import dead_letters_app, events, runs_app, trace
+from agentflow.cli.journal_commands import journal_app
+from agentflow.cli.options import CONFIG_HELP, Debug, JournalPath, Json, end
+from agentflow.cli.order_commands import resume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,15 +27,11 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Look into a configuration.")
 app.add_typer(config_app, name="config")
 
-CONFIG_HELP = "The file, or a folder with an agentflow.toml or a $ENVIRONMENT.toml (default development.toml). Default: ./agentflow.toml"
-
 Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help=CONFIG_HELP, show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--config-set", metavar="KEY=VALUE", help="Set a key of the configuration, e.g. orchestration.mode=loop. Repeatable."),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Import = Annotated[bool, typer.Option("--handlers", help="Import the handlers too, which runs user code; finds registered modes.")]
 
 
@@ -95,6 +95,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Cancel what still runs after this time, and exit 5.")] = None,
     overrides: Overrides = None,
     handlers: Annotated[str | None, typer.Option(metavar="MODULE:FUNCTION", help="The entrypoint, in place of the file's.")] = None,
+    journal: JournalPath = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a run completes only in part.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings on stderr.")] = False,
     debug: Debug = False,
@@ -102,7 +103,8 @@ def run(  # noqa: PLR0913 - one parameter an option
     """Run an event, or many, and print what they came to.
 
     The result goes to stdout, everything else to stderr. Ctrl-C once waits for open runs, twice cancels them.
-    Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 5 timed out, 130 and 143 interrupted.
+    Runs are recorded in .agentflow/journal.db beside the file; `agentflow resume` goes on with what is unfinished.
+    Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 3 waits for approval, 5 timed out, 130 and 143 interrupted.
     """
     from agentflow.cli.conduct import Terms
     from agentflow.cli.events import Wish
@@ -114,7 +116,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     entrypoint = {} if handlers is None else {"agent_flow.entrypoint": handlers}
     terms = Terms(timeout, strict, quiet)
     form: Form = "jsonl" if is_jsonl else "json" if is_json else "text"
-    end(run_order(Order(config, wish, event, {**set_keys(overrides), **entrypoint}, terms, form, debug)))
+    end(run_order(Order(config, wish, event, {**set_keys(overrides), **entrypoint}, terms, form, debug, journal)))
 
 
 @app.command()
@@ -235,6 +237,14 @@ def create(  # noqa: PLR0913 - one parameter an option
     create_project(blueprint, diagrams, has_diagram=has_diagram)
 
 
+app.command()(resume)
+app.add_typer(runs_app, name="runs")
+app.command()(events)
+app.command()(trace)
+app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(journal_app, name="journal")
+
+
 @app.command()
 def version(*, debug: Debug = False) -> None:
     """Print the version."""
@@ -246,11 +256,6 @@ def set_keys(words: list[str] | None) -> dict[str, str]:
     from agentflow.cli.sources import pairs
 
     return pairs("--config-set", words)
-
-
-def end(code: int) -> None:
-    """End the command with an exit code."""
-    sys.exit(code)
 
 
 def command() -> Any:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 from agentflow.cli import terminal
 from agentflow.cli.events import Entry, EventSource
 from agentflow.cli.exits import Exit, code_of
 from agentflow.cli.signals import handled
+from agentflow.config.journal import IN_MEMORY
 from agentflow.core.event import Event
 from agentflow.core.result import RunResult
+from agentflow.core.run_row import OPEN_STATES, RunRow
+from agentflow.core.run_view import RunView
 from agentflow.engine.run import RunHandle
-from agentflow.errors import AgentflowError, QueueFullError
+from agentflow.errors import AgentflowError, MissingAgentError, QueueFullError, StoreError
 from agentflow.runner import Runner
 
 OPEN_RUNS = 256  # at most; further events wait where they are
@@ -39,49 +45,131 @@ class Terms:
     is_quiet: bool = False
 
 
-class Conductor:
-    """Runs events through a runner, and says how it went with an exit code.
+@dataclass(frozen=True)
+class Resumption:
+    """Recorded runs to go on with, in the place of events: one, or (None) all that are unfinished.
 
-    `show` is given each result, and answers whether anybody can read it; if not, the rest is cancelled.
-    `close` is called when the process is left early, after the results of all runs that have ended.
+    `plan` and `is_accepted` are those of `Runner.resume`.
     """
 
-    def __init__(self, runner: Runner, terms: Terms, show: Callable[[RunResult], bool], close: Callable[[], None]) -> None:
+    run_id: str | None = None
+    plan: str | None = None
+    is_accepted: bool = False
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A new run to begin with the records of another one; the fields are those of `Runner.fork`."""
+
+    run_id: str
+    at: int | None = None
+    changes: Mapping[str, object] | None = None
+    plan_from: Path | None = None
+
+
+Work: TypeAlias = Event | str | Resumption | Fork  # one event, the name of where events are, or what is recorded
+
+
+class Outlet(Protocol):
+    """Where a conductor hands on what became of runs."""
+
+    def show(self, result: RunResult) -> bool:
+        """Take a result, and say whether anybody can read it; if not, the rest is cancelled."""
+
+    def rest(self, view: RunView, *, is_kept: bool) -> None:
+        """Take a run that is paused, or waits behind one that is; one that is not kept is gone when the command ends."""
+
+    def close(self) -> None:
+        """Write what was kept: the process is left early."""
+
+
+class Conductor:
+    """Runs events through a runner, or goes on with recorded runs, and says how it went with an exit code.
+
+    Runs that wait for people are not waited for.
+    """
+
+    def __init__(self, runner: Runner, terms: Terms, outlet: Outlet) -> None:
         self._runner = runner
         self._terms = terms
-        self._show = show
-        self._close = close
+        self._outlet = outlet
         self._source: EventSource | None = None
         self._handles: asyncio.Queue[RunHandle | None] = asyncio.Queue(OPEN_RUNS)
         self._open: dict[str, RunHandle] = {}
+        self._sessions: dict[str, str] = {}  # of open runs
+        self._aside: list[RunHandle] = []  # runs that are paused, and those behind them
+        self._held: set[str] = set()  # the sessions of these
+        self._is_kept = runner.journal_url != IN_MEMORY
         self._is_stopping = False
+        self._is_emitting = False
         self._cancelling = ""  # the reason, once open runs are being cancelled
         self._draining: asyncio.Task[object] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._code = Exit.DONE
         self._ended_by: Exit | None = None  # a signal or the timeout
 
-    async def conduct(self, events: Event | str) -> tuple[Exit, bool]:
-        """Run one event, or those of a file or `-`; return the exit code, and whether anything is left that may never end."""
+    async def conduct(self, work: Work) -> tuple[Exit, bool]:
+        """Do the work; return the exit code, and whether anything is left that may never end."""
         loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="agentflow-loop")
         loop.set_default_executor(pool)
         with handled(self._on_signal):
-            await self._runner.start()
+            unfinished = await self._begun()
             limit = loop.call_later(self._terms.timeout_s, self._on_timeout) if self._terms.timeout_s is not None else None
-            taking = loop.create_task(self._take(self._items(events)))
-            await self._hand_on()
-            await taking
-            if limit is not None:
-                limit.cancel()
-            self._stop_taking()
-            report = await self._runner.stop(0 if self._cancelling else None)
+            taking = loop.create_task(self._taking(work, unfinished))
+            try:
+                await self._hand_on()
+                await taking
+                if limit is not None:
+                    limit.cancel()
+                self._stop_taking()
+                await self._tell_paused()
+            except BaseException:
+                await self._runner.stop(0)  # nobody else lets go of the journal
+                raise
+            report = await self._runner.stop(0 if self._cancelling or self._aside else None)
             self._tell_left(report.abandoned)
             pool.shutdown(wait=False)
             is_left = bool(report.abandoned) or await _is_anything_left() or self._is_reading()
         return self._ended_by or self._code, is_left
 
-    # --- taking events in ---
+    async def _begun(self) -> list[RunRow]:
+        """Start the runner and return the runs that earlier ones have left unfinished."""
+        try:
+            await self._runner.start()
+        except StoreError as error:
+            error.hint = error.hint or "name another place for the journal with --journal PATH"
+            raise
+        if not self._is_kept:
+            return []
+        return [row for state in sorted(OPEN_STATES) for row in await self._runner.runs(state=state)]
+
+    # --- taking work in ---
+
+    def _taking(self, work: Work, unfinished: list[RunRow]) -> Coroutine[None, None, None]:
+        if isinstance(work, Resumption | Fork):
+            return self._go_on(work, unfinished)
+        if unfinished and not self._terms.is_quiet:
+            many = "one unfinished run is" if len(unfinished) == 1 else f"{len(unfinished)} unfinished runs are"
+            terminal.note(f"{many} recorded from before; `agentflow resume` goes on with {'it' if len(unfinished) == 1 else 'them'}")
+        return self._take(self._items(work))
+
+    async def _go_on(self, work: Resumption | Fork, unfinished: list[RunRow]) -> None:
+        try:
+            self._sessions = {row.run_id: row.session_id for row in unfinished if row.session_id is not None}
+            for handle in await self._recorded(work):
+                self._open[handle.run_id] = handle
+                await self._handles.put(handle)
+        finally:
+            await self._handles.put(None)
+
+    async def _recorded(self, work: Resumption | Fork) -> list[RunHandle]:
+        if isinstance(work, Resumption):
+            return await self._runner.resume(work.run_id, plan=work.plan, accept=work.is_accepted)
+        handle = await self._runner.fork(work.run_id, at=work.at, set=work.changes, config=work.plan_from)
+        if not self._terms.is_quiet:
+            terminal.note(f"{handle.run_id}  forked from {work.run_id}")
+        return [handle]
 
     async def _items(self, events: Event | str) -> AsyncIterator[Entry]:
         if isinstance(events, Event):
@@ -103,12 +191,20 @@ class Conductor:
                         self._count(terminal.show_error(error, place=entry.place))
                     continue
                 if handle is not None:
-                    self._open[handle.run_id] = handle
+                    self._accepted(handle, entry.event)
                     if self._cancelling:
                         handle.cancel(self._cancelling)
                     await self._handles.put(handle)
         finally:
             await self._handles.put(None)  # also when this fails: nobody may wait for ever
+
+    def _accepted(self, handle: RunHandle, event: Event | AgentflowError) -> None:
+        self._open[handle.run_id] = handle
+        session = event.session_id or event.metadata.get("session_id") if isinstance(event, Event) else None
+        if session:
+            self._sessions[handle.run_id] = session
+        if self._is_kept and not self._terms.is_quiet:
+            terminal.note(f"{handle.run_id}  accepted")
 
     async def _emit(self, event: Event | AgentflowError) -> RunHandle | None:
         """Emit an event as soon as there is room for it; None when nothing more is taken."""
@@ -116,23 +212,58 @@ class Conductor:
             raise event
         while not self._is_stopping:
             try:
+                self._is_emitting = True
                 return await self._runner.emit(event)
             except QueueFullError:
                 continue
+            finally:
+                self._is_emitting = False
         return None
 
     # --- handing results on ---
 
     async def _hand_on(self) -> None:
         while (handle := await self._handles.get()) is not None:
-            result = await handle.result()
-            self._open.pop(handle.run_id, None)
-            self._count(code_of(result.status, is_strict=self._terms.is_strict))
-            if not self._show(result):
-                self._cancel("interrupted")
-            if result.status == "partial" and not self._terms.is_quiet:
-                failed = ", ".join(result.errors) or "a branch"
-                terminal.note(terminal.safe(f"warning: {result.run_id} completed in part; failed: {failed}"))
+            await self._see_to(handle)
+        is_moving = bool(self._aside)
+        while is_moving:  # what was paused may go on since, and what stands behind it too
+            aside, self._aside = self._aside, []
+            self._held.clear()
+            for handle in aside:
+                with suppress(AgentflowError):  # it has stopped since, as is seen below
+                    await handle.checkpoint()  # a pause is told of once it is durable
+                await self._see_to(handle)
+            is_moving = len(self._aside) < len(aside)
+
+    async def _see_to(self, handle: RunHandle) -> None:
+        """Wait for a run and hand its result on; put it aside when it is paused, or its session's run is."""
+        session = self._sessions.get(handle.run_id)
+        found = None if session in self._held else await outcome(handle)
+        if found is None:
+            self._aside.append(handle)
+            self._held |= {session} if session is not None else set()
+            return
+        self._open.pop(handle.run_id, None)
+        if isinstance(found, RunResult):
+            self._hand(found)
+        elif self._is_stopping:
+            terminal.note(terminal.safe(f"{handle.run_id} is not done, and recorded; `agentflow resume {handle.run_id}` goes on with it"))
+        else:
+            shown = terminal.show_error(found)
+            self._count(shown if isinstance(found, MissingAgentError) else Exit.FAILED)
+
+    def _hand(self, result: RunResult) -> None:
+        self._count(code_of(result.status, is_strict=self._terms.is_strict))
+        if not self._outlet.show(result):
+            self._cancel("interrupted")
+        if result.status == "partial" and not self._terms.is_quiet:
+            failed = ", ".join(result.errors) or "a branch"
+            terminal.note(terminal.safe(f"warning: {result.run_id} completed in part; failed: {failed}"))
+
+    async def _tell_paused(self) -> None:
+        for handle in self._aside:
+            self._count(Exit.APPROVAL)
+            self._outlet.rest(await self._runner.get(handle.run_id), is_kept=self._is_kept)
 
     def _count(self, code: Exit) -> None:
         self._code = max(self._code, code)
@@ -161,7 +292,7 @@ class Conductor:
     def _on_signal(self, code: Exit, count: int) -> None:
         self._ended_by = code
         self._stop_taking()
-        running = len(self._open)
+        running = len(self._open) + self._is_emitting
         if count == 1:
             terminal.note(f"stopping: waiting for {running} open run{'s' * (running != 1)}; once more cancels")
             self._draining = asyncio.get_running_loop().create_task(self._runner.stop())
@@ -178,15 +309,30 @@ class Conductor:
         try:
             for handle in [handle for handle in self._open.values() if handle.is_done]:
                 self._open.pop(handle.run_id)
-                self._show(await handle.result())
+                self._outlet.show(await handle.result())
             self._tell_left(tuple(self._open))
-            self._close()
+            self._outlet.close()
         finally:
             terminal.leave(code)
 
     def _tell_left(self, names: tuple[str, ...]) -> None:
         if names:
             terminal.note(terminal.safe(f"warning: left behind, still running: {', '.join(names)}"))
+
+
+async def outcome(handle: RunHandle) -> RunResult | AgentflowError | None:
+    """Wait until nothing of a run goes on; return its result, why it goes on here no more, or None when it is paused."""
+    while await handle.wait() == "running":
+        pass  # it was paused, and is not any more
+    asking = asyncio.get_running_loop().create_task(handle.result())
+    await asyncio.wait({asking}, timeout=0)
+    if not asking.done():
+        asking.cancel()
+        return None
+    try:
+        return asking.result()
+    except AgentflowError as error:
+        return error
 
 
 async def _is_anything_left() -> bool:

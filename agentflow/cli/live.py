@@ -14,6 +14,10 @@ from agentflow.cli.progress import cause, duration, ending, tries
 from agentflow.cli.terminal import safe
 from agentflow.core.plan import Branch, Call, Loop, Node, Par, children
 from agentflow.core.records import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    Fact,
     LoopEnded,
     Record,
     StepAbandoned,
@@ -21,8 +25,12 @@ from agentflow.core.records import (
     StepFailed,
     StepRetried,
     StepStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
     WorkflowCreated,
-    WorkflowEnded,
+    WorkflowFailed,
+    WorkflowPaused,
+    WorkflowResumed,
 )
 
 MOST_RUNS = 8
@@ -41,9 +49,10 @@ class Row:
 
 @dataclass
 class Picture:
-    """What is shown of one run: its title, and its rows by position."""
+    """What is shown of one run: its title, what is told of the whole run, and its rows by position."""
 
     title: str
+    told: str = ""
     rows: dict[str, Row] = field(default_factory=dict)
 
 
@@ -63,18 +72,39 @@ class LiveTree:
             self._live.start()
 
     def observe(self, record: Record) -> None:
-        """Take a record into the picture of its run."""
+        """Take a record into the picture of its run, which is begun with the first one seen: a resumed run began earlier."""
         fact = record.fact
-        if isinstance(fact, WorkflowCreated):
-            self._pictures[record.run_id] = Picture(f"{record.run_id}  {fact.pattern}  {fact.target}".rstrip())
-            return
         picture = self._pictures.get(record.run_id)
         if picture is None:
-            return
+            if isinstance(fact, StepAbandoned):  # it may come after the end
+                return
+            picture = self._pictures[record.run_id] = Picture(record.run_id)
+        match fact:
+            case WorkflowCreated():
+                picture.title = f"{record.run_id}  {fact.pattern}  {fact.target}".rstrip()
+            case WorkflowPaused():
+                picture.told = f"paused: {fact.reason}"
+            case WorkflowResumed():
+                picture.told = ""
+            case WorkflowCancelled():
+                picture.told = f"{ending('cancelled', fact.reason)} in {duration(fact.duration_s)}"
+            case WorkflowCompleted() | WorkflowFailed():
+                picture.told = f"{ending(fact.status, fact.reason)} in {duration(fact.duration_s)}"
+            case ApprovalRequested():
+                self._begin_row(picture, fact, "waiting", "waits for approval")
+            case ApprovalGranted():
+                self._set(picture, fact.position, "running", "approved" + (f" by {fact.by}" if fact.by else ""))
+            case ApprovalRejected():
+                self._set(picture, fact.position, "failed", "rejected" + (f" by {fact.by}" if fact.by else ""))
+            case _:
+                self._observe_step(picture, fact)
+
+    def _observe_step(self, picture: Picture, fact: Fact) -> None:
         match fact:
             case StepStarted():
-                self._place(picture, fact.position)
-                picture.rows[fact.position] = Row(fact.agent, "running")
+                row = picture.rows.get(fact.position)
+                if row is None or row.status != "retrying":  # the next attempt is recorded before the wait for it
+                    self._begin_row(picture, fact, "running")
             case StepRetried():
                 self._set(picture, fact.position, "retrying", f"attempt {fact.attempt}: {cause(fact)}; again in {duration(fact.wait_s)}")
             case StepCompleted():
@@ -85,8 +115,6 @@ class LiveTree:
                 self._set(picture, fact.position, "failed", "left behind: it does not end although it was cancelled")
             case LoopEnded():
                 self._set(picture, fact.position, "", f"{fact.reason} after {fact.iterations}")
-            case WorkflowEnded():
-                picture.title += f"  {ending(fact.status, fact.reason)} in {duration(fact.duration_s)}"
             case _:
                 pass
 
@@ -101,16 +129,21 @@ class LiveTree:
         if run_id and self._pictures:
             self.begin()
 
-    def _place(self, picture: Picture, position: str) -> None:
-        """Add the rows that a step stands under: flows, phases and rounds, as the plan names them."""
+    def _begin_row(self, picture: Picture, fact: StepStarted | ApprovalRequested, status: str, told: str = "") -> None:
+        """Add a step's row, and those it stands under: flows, phases and rounds, as the plan names them."""
         node: Node | None = self._plan()
         at = "0"
-        for mark in _marks(position):
+        above: dict[str, Row] = {}
+        for mark in _marks(fact.position):
             label = _title(node, at) if node is not None else ""
             if label:
-                picture.rows.setdefault(at, Row(label))
+                above[at] = Row(label)
             at += mark
             node = _below(node, mark)
+        if node is None or (isinstance(node, Call) and node.agent == fact.agent):  # else the run walks another plan
+            for place, row in above.items():
+                picture.rows.setdefault(place, row)
+        picture.rows[fact.position] = Row(fact.agent, status, told)
 
     def _set(self, picture: Picture, position: str, status: str, told: str) -> None:
         row = picture.rows.setdefault(position, Row(position))
@@ -123,11 +156,18 @@ class LiveTree:
         return Group(*trees, *([Text(f"and {more} more runs", style="dim")] if more else []))
 
 
-_MARKS = {"completed": ("✓", "green"), "failed": ("✗", "red"), "running": ("…", "yellow"), "retrying": ("↻", "yellow"), "": (" ", "")}
+_MARKS = {
+    "completed": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "running": ("…", "yellow"),
+    "retrying": ("↻", "yellow"),
+    "waiting": ("⏸", "yellow"),
+    "": (" ", ""),
+}
 
 
 def _tree(picture: Picture) -> Tree:
-    root = Tree(Text(safe(picture.title), style="bold"))
+    root = Tree(Text(safe("  ".join(filter(None, (picture.title, picture.told)))), style="bold"))
     branches = {"": root}
     rows = list(picture.rows.items())
     hidden = max(0, len(rows) - MOST_ROWS)

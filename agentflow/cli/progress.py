@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from agentflow.cli import terminal
 from agentflow.core.records import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    Fact,
     LoopEnded,
     Record,
     StepAbandoned,
@@ -15,8 +19,13 @@ from agentflow.core.records import (
     StepFailed,
     StepRetried,
     StepStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
     WorkflowCreated,
-    WorkflowEnded,
+    WorkflowFailed,
+    WorkflowPaused,
+    WorkflowRecovering,
+    WorkflowResumed,
 )
 
 if TYPE_CHECKING:
@@ -63,8 +72,17 @@ class Silence:
 class Lines(Silence):
     """Writes a line for each start, end and retry of a step, and for the ends of loops and runs."""
 
+    def __init__(self) -> None:
+        self._retried: set[tuple[str, str]] = set()  # run and position of a retry whose start was not recorded yet
+
     def observe(self, record: Record) -> None:
-        """Write the line of a record that has one."""
+        """Write the line of a record that has one; none for the start of a next attempt, which is recorded before the wait."""
+        fact = record.fact
+        if isinstance(fact, StepRetried):
+            self._retried.add((record.run_id, fact.position))
+        elif isinstance(fact, StepStarted) and (record.run_id, fact.position) in self._retried:
+            self._retried.discard((record.run_id, fact.position))
+            return
         told = line_of(record)
         if told:
             terminal.note(terminal.safe(f"{record.run_id}  {told}".replace("\n", " ")))
@@ -73,10 +91,8 @@ class Lines(Silence):
 def line_of(record: Record) -> str:
     """Return a record in words, "" for one that is of no interest while it runs."""
     match record.fact:
-        case WorkflowCreated(target=target, pattern=pattern):
-            return f"started in mode {pattern}" + (f", target {target}" if target else "")
-        case StepStarted(position=position, agent=agent):
-            return f"{position}  {agent}  started"
+        case StepStarted(position=position, agent=agent) as fact:
+            return f"{position}  {agent}  started" + (f", attempt {fact.attempt}" if fact.attempt > 1 else "")
         case StepRetried(position=position, agent=agent) as fact:
             return f"{position}  {agent}  attempt {fact.attempt} failed, again in {duration(fact.wait_s)}: {cause(fact)}"
         case StepCompleted(position=position, agent=agent) as fact:
@@ -87,8 +103,30 @@ def line_of(record: Record) -> str:
             return f"{position}  {agent}  left behind: it does not end although it was cancelled"
         case LoopEnded(position=position) as fact:
             return f"{position}  loop ended after {fact.iterations} round{'s' * (fact.iterations != 1)}: {fact.reason}"
-        case WorkflowEnded(status=status, reason=reason) as fact:
+        case ApprovalRequested(position=position, agent=agent):
+            return f"{position}  {agent}  waits for approval"
+        case ApprovalGranted(position=position, by=by):
+            return f"{position}  approved" + (f" by {by}" if by else "")
+        case ApprovalRejected(position=position, by=by, reason=reason):
+            return f"{position}  rejected" + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
+        case _:
+            return _line_of_run(record.fact)
+
+
+def _line_of_run(fact: Fact) -> str:
+    match fact:
+        case WorkflowCreated(target=target, pattern=pattern):
+            return f"started in mode {pattern}" + (f", target {target}" if target else "")
+        case WorkflowCompleted(status=status, reason=reason) | WorkflowFailed(status=status, reason=reason):
             return f"{ending(status, reason)} in {duration(fact.duration_s)}"
+        case WorkflowCancelled(reason=reason):
+            return f"{ending('cancelled', reason)} in {duration(fact.duration_s)}"
+        case WorkflowPaused(reason=reason, waiting=waiting):
+            return f"paused: {reason}" + (f", waiting at {', '.join(waiting)}" if waiting else "")
+        case WorkflowResumed(by=by):
+            return "resumed" + (f" by {by}" if by else "")
+        case WorkflowRecovering(in_flight=in_flight):
+            return "taken over" + (f", again at {', '.join(in_flight)}" if in_flight else "")
         case _:
             return ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, TextIO
 
 from agentflow.cli.progress import duration, ending
@@ -11,6 +11,8 @@ from agentflow.cli.terminal import as_json, safe
 from agentflow.cli.traces import place_of
 from agentflow.core.failure import Failure
 from agentflow.core.result import RunResult
+from agentflow.core.run_view import RunView
+from agentflow.core.values import Json
 from agentflow.errors import RoutingError
 
 Form = Literal["text", "json", "jsonl"]
@@ -20,34 +22,51 @@ LONGEST_VALUE = 2000
 class Results:
     """Writes results to the stream that was stdout when it was made.
 
-    `text` and `jsonl` write each result at once; `json` writes one object at the end, or an array when there are several.
+    `text` and `jsonl` write each result at once; `json` writes one object at the end, or an array when there are several, and
+    with `is_list` in any case.
     """
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Form, *, is_list: bool = False) -> None:
         self._form = form
+        self._is_list = is_list
         self._stream: TextIO = sys.stdout
-        self._kept: list[RunResult] = []
+        self._kept: list[dict[str, Json]] = []
         self._count = 0
         self.agents: tuple[str, ...] = ()  # those that an event may name as its target
         self.failure: OSError | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was taken in yet."""
+        return self._count == 0
+
     def add(self, result: RunResult) -> bool:
         """Take in one result; False when stdout cannot be written any more, as `failure` says."""
+        self._put(result.to_dict, lambda: block(result, self.agents))
+        return self.failure is None
+
+    def rest(self, view: RunView) -> None:
+        """Take in a run that is paused: as JSON it is what `runs show` prints."""
+        row = view.row
+        told = ending(row.state, row.reason) if row.reason else row.state
+        waits = [f"waits: {approval.position}  {approval.agent}" for approval in view.approvals]
+        self._put(view.to_dict, lambda: (safe(line) for line in (f"{told}  {row.run_id}", *waits)))
+
+    def _put(self, row: Callable[[], dict[str, Json]], lines: Callable[[], Iterator[str]]) -> None:
         self._count += 1
         if self._form == "json":
-            self._kept.append(result)
+            self._kept.append(row())
         elif self._form == "jsonl":
-            self._write(as_json(result.to_dict()))
+            self._write(as_json(row()))
         else:
-            self._write(("\n" if self._count > 1 else "") + "\n".join(block(result, self.agents)))
-        return self.failure is None
+            self._write(("\n" if self._count > 1 else "") + "\n".join(lines()))
 
     def close(self) -> None:
         """Write what was kept for the end."""
-        if self._form != "json" or not self._kept:
+        if self._form != "json" or not (self._kept or self._is_list):
             return
-        rows = [result.to_dict() for result in self._kept]
-        self._write(as_json(rows[0] if len(rows) == 1 else rows, is_indented=self._stream.isatty()))
+        told = self._kept[0] if len(self._kept) == 1 and not self._is_list else self._kept
+        self._write(as_json(told, is_indented=self._stream.isatty()))
 
     def _write(self, text: str) -> None:
         if self.failure is None:

@@ -12,16 +12,19 @@ from pathlib import Path
 
 from agentflow import app
 from agentflow.cli import terminal
-from agentflow.cli.conduct import Conductor, Terms
+from agentflow.cli.conduct import Conductor, Terms, Work
 from agentflow.cli.events import Wish
 from agentflow.cli.exits import Exit
+from agentflow.cli.hints import Hint
 from agentflow.cli.progress import Progress, progress
 from agentflow.cli.results import Form, Results
 from agentflow.cli.sources import config_file
 from agentflow.cli.traces import trace_of
 from agentflow.cli.usage import UsageError
+from agentflow.config.journal import BESIDE_THE_FILE, IN_MEMORY
 from agentflow.core.event import Event
 from agentflow.core.result import RunResult
+from agentflow.core.run_view import RunView
 from agentflow.errors import AgentflowError, EntrypointError
 from agentflow.runner import Runner
 
@@ -37,6 +40,7 @@ class Order:
     terms: Terms
     form: Form
     is_debug: bool = False
+    journal: Path | None = None
 
     def events(self) -> Event | str:
         """Return the one event that the options describe, or the name of where events are.
@@ -61,29 +65,61 @@ def run(order: Order) -> int:
         AgentflowError: the order, the configuration or its handlers cannot be used.
     """
     events = order.events()
-    results = Results(order.form)
+    results, hint = Results(order.form), Hint(order.config, order.journal)
     with redirect_stdout(sys.stderr):  # stdout holds the results alone; what handlers print goes to stderr
-        runner = runner_of(config_file(order.config), order.overrides, is_quiet=order.terms.is_quiet)
+        overrides = {**order.overrides, **journal_key(order.journal)}
+        runner = runner_of(config_file(order.config), overrides, is_quiet=order.terms.is_quiet, default_journal=BESIDE_THE_FILE)
         shown = progress(lambda: runner.plan, is_quiet=order.terms.is_quiet)
-        runner.observe(shown.observe)
-        results.agents = runner.agents
-        return asyncio.run(_run(runner, order, events, results, shown))
+        return asyncio.run(carry_out(runner, events, order.terms, Stage(results, shown, hint, order.is_debug)))
 
 
-async def _run(runner: Runner, order: Order, events: Event | str, results: Results, shown: Progress) -> int:
-    def show(result: RunResult) -> bool:
-        shown.settle(result.run_id)
-        if order.is_debug:
+def journal_key(path: Path | None) -> dict[str, str]:
+    """Return what `--journal` sets in the configuration."""
+    return {} if path is None else {"journal.url": f"sqlite:{path.absolute()}"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where what becomes of runs is shown: results on stdout, progress and what to do next on stderr."""
+
+    results: Results
+    shown: Progress
+    hint: Hint
+    is_debug: bool = False
+
+    def show(self, result: RunResult) -> bool:
+        """Show a result, and say whether stdout can still be written."""
+        self.shown.settle(result.run_id)
+        if self.is_debug:
             trace(result)
-        return results.add(result)
+        return self.results.add(result)
 
-    def close() -> None:
-        shown.settle("")
-        results.close()
+    def rest(self, view: RunView, *, is_kept: bool) -> None:
+        """Show a run that is paused, and say how it goes on, if it can."""
+        self.shown.settle(view.row.run_id)
+        self.results.rest(view)
+        lost = f"warning: {view.row.run_id} is given up: its journal is in memory; name a file with --journal PATH"
+        terminal.note(terminal.safe(self.hint.told(view) if is_kept else lost))
 
+    def close(self) -> None:
+        """Write what was kept."""
+        self.shown.settle("")
+        self.results.close()
+
+
+async def carry_out(runner: Runner, work: Work, terms: Terms, stage: Stage) -> int:
+    """Do the work with a runner that has not started; return the exit code.
+
+    Raises:
+        AgentflowError: the runner cannot start, or a recorded run cannot go on.
+        OSError: stdout cannot be written.
+    """
+    results, shown = stage.results, stage.shown
+    runner.observe(shown.observe)
+    results.agents = runner.agents
     shown.begin()
     try:
-        code, is_left = await Conductor(runner, order.terms, show, close).conduct(events)
+        code, is_left = await Conductor(runner, terms, stage).conduct(work)
     finally:
         shown.settle("")
     results.close()
@@ -104,7 +140,7 @@ def trace(result: RunResult) -> None:
             terminal.note(terminal.safe(trace_of(error)))
 
 
-def runner_of(file: Path, overrides: dict[str, str], *, is_quiet: bool = False) -> Runner:
+def runner_of(file: Path, overrides: dict[str, str], *, is_quiet: bool = False, default_journal: str = IN_MEMORY) -> Runner:
     """Return the runner of a configuration, its handlers loaded; say its warnings on stderr.
 
     Raises:
@@ -115,7 +151,7 @@ def runner_of(file: Path, overrides: dict[str, str], *, is_quiet: bool = False) 
     project.require(may_lack_modes=True)
     if not is_quiet:
         warn(project)
-    return with_handlers(project)
+    return with_handlers(project, default_journal)
 
 
 def warn(project: app.Project) -> None:
@@ -125,14 +161,14 @@ def warn(project: app.Project) -> None:
             terminal.note(one.render() + "\n")
 
 
-def with_handlers(project: app.Project) -> Runner:
+def with_handlers(project: app.Project, default_journal: str = IN_MEMORY) -> Runner:
     """Return the runner of a project; loading the handlers runs user code, which may do anything.
 
     Raises:
         AgentflowError: the handlers cannot be loaded.
     """
     try:
-        return Runner(project)
+        return Runner(project, default_journal=default_journal)
     except AgentflowError as error:
         handler = _handler_named(project)
         if handler is None:

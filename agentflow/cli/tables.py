@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
-from agentflow.cli.terminal import as_json
+from agentflow.cli.progress import ending
+from agentflow.cli.terminal import as_json, safe
+from agentflow.core.run_row import RunRow
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -38,3 +41,21 @@ def _agent(row: Mapping[str, object]) -> list[str]:
         "handler": row["handler"] or "not named in the file",
     }
     return lines + [f"    {title}: {text}" for title, text in told.items() if text]
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows under their titles, each column as wide as what stands in it; the last one is not padded."""
+    table = [[safe(cell).replace("\n", " ") for cell in row] for row in (titles, *rows)]
+    widths = [max(len(row[at]) for row in table) for at in range(len(titles))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def moment(at: float | None) -> str:
+    """Return seconds since the epoch as date and time in UTC, "" for none."""
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def state_told(row: RunRow) -> str:
+    """Return in words where a run stands: its status when it has ended, else its state, with the reason."""
+    told = row.status or row.state
+    return ending(told, row.reason) if row.reason else told

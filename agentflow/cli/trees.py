@@ -49,7 +49,8 @@ def _does(node: Node) -> str:
     match node:
         case Call():
             retries = f", {node.retry.max_retries} retries" if node.retry.max_retries else ""
-            return f"{node.agent} (at most {node.timeout_s:g} s{retries})"
+            approval = f", after approval within {node.approval_timeout_s:g} s" if node.approval_timeout_s is not None else ""
+            return f"{node.agent} (at most {node.timeout_s:g} s{retries}{approval})"
         case Seq():
             return "one after another"
         case Par():

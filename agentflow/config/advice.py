@@ -49,6 +49,32 @@ def _number(value: str, wanted: str, key: str) -> str:
     return f"write {float(amount[1]) * factor:.12g}" if factor else ""
 
 
+def journal_fault(url: str) -> tuple[str, str, str] | None:
+    """Return the code, message and help for a *url* that names no journal, or None where it names one.
+
+    None of them repeats the *url*: there may be a password in it.
+    """
+    scheme, _, path = url.partition(":")
+    if url == "memory:" or (scheme == "sqlite" and _is_file(path)):
+        return None
+    if scheme.lower() in {"postgresql", "postgres"}:
+        return "AF0106", "names a PostgreSQL server, which is not supported yet", "today it is `memory:` or `sqlite:PATH`"
+    advice = ""
+    if url.strip(":/").lower().removeprefix("sqlite").strip(":/") == "memory":
+        advice = "write memory:"
+    elif scheme.lower() == "sqlite":
+        advice = "write the file's path right after `sqlite:`, without `//` or `~`, e.g. sqlite:.agentflow/journal.db"
+    elif "://" not in url:
+        advice = "write `sqlite:` before the path of a file"
+    return "AF0104", "must be `memory:` or `sqlite:PATH`", advice
+
+
+def _is_file(path: str) -> bool:
+    """Report whether *path* may be a file's: none of a URL's slashes, no shell's `~`, no folder."""
+    is_plain = path.isprintable() and path == path.strip() and not path.startswith(("//", "~", ":"))
+    return is_plain and path.rpartition("/")[2] not in {"", ".", ".."}
+
+
 def is_reference(text: str, *, may_lack_function: bool) -> bool:
     """Report whether *text* is `module:function`, or a module alone where that is enough."""
     module, colon, function = text.partition(":")

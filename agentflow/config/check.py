@@ -127,7 +127,7 @@ def _custom(fault: Fault, path: KeyPath, name: str) -> Diagnostic:
         advice = 'keep it out of the file: { env = "NAME_OF_VARIABLE" } or { file = "path" }'
         return Diagnostic(fault.kind, f"{name} {fault.message}", path, help=advice)
     if fault.bound is None:
-        return Diagnostic(fault.kind, f"{name} {fault.message}", path)
+        return Diagnostic(fault.kind, f"{name} {fault.message}", path, help=fault.advice)
     message = f"{name} = {quoted(fault.value)} {fault.message}"
     return Diagnostic(fault.kind, message, path, help=f"the only value is {quoted(fault.bound)}")
 
@@ -149,7 +149,13 @@ def _type_name(value: object) -> str:
 
 
 def _contradictions(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
-    """Yield where a flow says its number of retries twice, and differently."""
+    """Yield where one key says what another one rules out."""
+    yield from _retries_said_twice(config, repairs)
+    yield from _approvals_without_need(config, repairs)
+    yield from _durability_without_journal(config, repairs)
+
+
+def _retries_said_twice(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
     flows: dict[KeyPath, FlowConfig] = {("orchestration",): config.orchestration}
     flows |= {("flows", name): flow for name, flow in config.flows.items()}
     for path, flow in flows.items():
@@ -159,3 +165,33 @@ def _contradictions(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
         message = f"`max_retries` is {retries}, but `retry_attempts` is {flow.retry_attempts}"
         where = repairs.original((*path, "retry", "max_retries"))
         yield Diagnostic("AF0116", message, where, help="give one of them, or the same number")
+
+
+def _approvals_without_need(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield each time limit of an approval that no step waits for: a mistake, unless the approval was switched off in so many words."""
+    for name, agent in config.agents.items():
+        path: KeyPath = ("agents", name)
+        is_told = agent.requires_approval or repairs.is_broken((*path, "requires_approval"))
+        if is_told or "approval_timeout_seconds" not in agent.given:
+            continue
+        where = repairs.original((*path, "approval_timeout_seconds"))
+        if "requires_approval" in agent.given:
+            message = f"`approval_timeout_seconds` is not used: agent {quoted(name)} needs no approval"
+            yield Diagnostic("AF0191", message, where, "key", "it counts once requires_approval is true", "warning")
+        else:
+            message = f"agent {quoted(name)} has `approval_timeout_seconds`, but needs no approval"
+            yield Diagnostic("AF0121", message, where, "key", "add requires_approval = true, or take it out")
+
+
+def _durability_without_journal(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield the durability that the journal's url cannot give."""
+    url, durability = config.journal.url, config.journal.durability
+    if url is None or durability is None or (url == "memory:") == (durability == "none"):
+        return
+    where = repairs.original(("journal", "durability"))
+    if url == "memory:":
+        message = f"`durability` = `{durability}` needs a file, and `url` is `memory:`"
+        yield Diagnostic("AF0120", message, where, help='write url = "sqlite:PATH", or take durability out')
+    else:
+        message = "`durability` = `none` keeps nothing, and `url` names a file"
+        yield Diagnostic("AF0120", message, where, help='write url = "memory:", or durability = "relaxed" for speed')

@@ -10,7 +10,6 @@ from agentflow.config.display import KeyPath
 _SECTIONS = frozenset(
     {
         "error_routing",
-        "journal",
         "executor",
         "serve",
         "mqtt",
@@ -32,7 +31,6 @@ _FLOW_KEYS = frozenset(
         "join_timeout_seconds",
         "state_schema",
         "max_events",
-        "max_process_deaths",
         "synthesizer",
         "max_total_attempts",
         "allow_override",
@@ -65,8 +63,6 @@ _AGENT_KEYS = frozenset(
         "circuit_breaker",
         "fallback",
         "default_output",
-        "requires_approval",
-        "approval_timeout_seconds",
         "cache",
         "compensate",
         "background",

@@ -21,11 +21,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from agentflow.config.advice import is_reference
+from agentflow.config.advice import is_reference, journal_fault
 
 NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 LARGEST = 2**63 - 1
 WORD, TABLE = "<word>", "<table>"
+ADVICE = "advice"
 MOST_TOLD = 1000
 FUNCTION, MODULE = "function_reference", "module_reference"
 
@@ -68,6 +69,14 @@ def _entrypoint(value: str) -> str:
     if is_reference(value, may_lack_function=True):
         return value
     raise PydanticCustomError(MODULE, "is no module or module:function")
+
+
+def _journal_url(value: str) -> str:
+    fault = journal_fault(value)
+    if fault is None:
+        return value
+    code, message, advice = fault
+    raise PydanticCustomError(code, message, {ADVICE: advice})
 
 
 def _merge_form(value: object) -> str:
@@ -144,6 +153,9 @@ class FlowConfig(Section):
         default=0, description="Retries beyond the first try, 0 to 100, for agents without a policy of their own."
     )
     max_hops: Count = Field(default=32, description="route: the most hand-offs for one event.")
+    max_process_deaths: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=3, description="How often the process may die while one step runs, 1 to 100, before the run becomes a dead letter."
+    )
     merge: Merge = Field(
         default="ordered",
         description="How patches of parallel agents meet: `ordered`, `strict`, or a policy for each key.",
@@ -186,6 +198,29 @@ class AgentConfig(Section):
     enabled: bool = Field(default=True, description="A disabled agent may not be reached by the chosen flow.")
     timeout_seconds: Seconds | None = Field(default=None, description="The longest time for one step, in seconds. Default: 300.")
     retry: RetryConfig | None = Field(default=None, description="The agent's own retry policy.")
+    requires_approval: bool = Field(default=False, description="Each step of this agent waits until a person approves it.")
+    approval_timeout_seconds: Seconds = Field(
+        default=86_400.0, description="How long a step waits for its approval before it fails, in seconds; with `requires_approval`."
+    )
+
+
+class JournalConfig(Section):
+    """Where runs are recorded, how safely, and for how long."""
+
+    url: Annotated[str, AfterValidator(_journal_url)] | None = Field(
+        default=None,
+        description="`memory:`, or `sqlite:PATH` relative to the file that says it. Default: `sqlite:.agentflow/journal.db` beside the "
+        'file for the command line and where `durability` is "full" or "relaxed"; else `memory:`.',
+    )
+    durability: Literal["full", "relaxed", "none"] | None = Field(
+        default=None,
+        description="What a record survives: `full` a power cut, `relaxed` the end of the process, `none` (with `memory:`) neither. "
+        "Default: `full` for a file.",
+    )
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] = Field(
+        default=30, description="How many days a run that has ended is kept, 1 to 36,500."
+    )
+    snapshot_every: Count = Field(default=100, description="How many records of a run lie between two snapshots of its state, at least 1.")
 
 
 class LoggingConfig(Section):
@@ -249,19 +284,21 @@ class Config(Section):
     orchestration: FlowConfig = Field(default_factory=FlowConfig, description="The main flow.")
     flows: dict[Name, FlowConfig] = Field(default={}, description="Named flows: a flow's name stands wherever an agent's may.")
     agents: dict[Name, AgentConfig] = Field(default={}, description="The agents, in the order of the file.")
+    journal: JournalConfig = Field(default_factory=JournalConfig, description="The journal.")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="The log.")
     llm: LlmConfig | None = Field(default=None, description="The language model.")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="The runner.")
 
 
 class Fault(NamedTuple):
-    """One thing that the models refuse: pydantic's kind of it, where, the value, and the bound it breaks."""
+    """One thing that the models refuse: pydantic's kind of it, where, the value, the bound it breaks, and what to do."""
 
     kind: str
     path: tuple[str | int, ...]
     message: str
     value: object
     bound: object = None
+    advice: str = ""
 
 
 def validate(data: dict[str, Any]) -> Config | list[Fault]:
@@ -278,8 +315,9 @@ def _fault(details: ErrorDetails) -> Fault:
     path = details["loc"]
     if WORD in path or TABLE in path:
         path = tuple(part for part in path if part not in {WORD, TABLE})
-    bounds = list(details.get("ctx", {}).values())
-    return Fault(details["type"], path, details["msg"], details["input"], bounds[0] if bounds else None)
+    context = dict(details.get("ctx", {}))
+    advice = str(context.pop(ADVICE, ""))
+    return Fault(details["type"], path, details["msg"], details["input"], next(iter(context.values()), None), advice)
 
 
 def named(config: Config, name: str) -> Config:

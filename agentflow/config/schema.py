@@ -17,6 +17,7 @@ _PAGE = {
     "[orchestration.retry]": "RetryConfig",
     "[[orchestration.switch]]": "SwitchRule",
     "[agents.<name>]": "AgentConfig",
+    "[journal]": "JournalConfig",
     "[llm]": "LlmConfig",
     "[llm.api_key]": "SecretReference",
     "[logging]": "LoggingConfig",

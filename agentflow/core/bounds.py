@@ -26,7 +26,8 @@ class Bounds:
         calls: attempts of agents, retries included.
         steps: calls of agents, retries not counted.
         hops: hand-offs of route flows.
-        wall_s: seconds from start to end, when every handler obeys its time limit; None when no number can hold it.
+        wall_s: seconds from start to end, when every handler obeys its time limit, waits for approvals not counted; None when
+            no number can hold it.
     """
 
     calls: int

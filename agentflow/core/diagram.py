@@ -56,13 +56,14 @@ class _Drawing:
     def draw(self, node: Node, position: str) -> _Piece:
         """Draw a node; a flow with a name of its own gets a frame around it."""
         if len(self.boxes) >= MOST_BOXES:
-            return self._box(f'["{_text(name_of(node))} …"]', position)
+            return self._box(f'["{escaped(name_of(node))} …"]', position)
         if isinstance(node, Call):
-            return self._box(f'["{_text(node.agent)}"]', position)
+            approval = "<br/>after approval" if node.approval_timeout_s is not None else ""
+            return self._box(f'["{escaped(node.agent)}{approval}"]', position)
         if node.flow is None:
             return self._inside(node, position)
         title = f"{node.flow.name} ({node.flow.mode})"
-        self._line(f'subgraph frame{_id(position)}["{_text(title)}"]')
+        self._line(f'subgraph frame{_id(position)}["{escaped(title)}"]')
         self.indent += "    "
         piece = self._inside(node, position)
         self.indent = self.indent[:-4]
@@ -101,13 +102,13 @@ class _Drawing:
             self._line(f"{fork} --> {piece.entry}")
             for source, label in piece.exits:
                 self._line(_arrow(source, join, label).strip())
-        self._line(f'{join}{{{{"merge: {_text(node.merge.default)}"}}}}')
+        self._line(f'{join}{{{{"merge: {escaped(node.merge.default)}"}}}}')
         return _Piece(fork, ((join, ""),))
 
     def _loop(self, node: Loop, position: str) -> _Piece:
         body = self.draw(node.body, f"{position}#1")
         again = f"again{_id(position)}"
-        rule = f"{_text(node.until.source)}?<br/>" if node.until is not None else ""
+        rule = f"{escaped(node.until.source)}?<br/>" if node.until is not None else ""
         self._line(f'{again}{{"{rule}at most {node.bound} rounds"}}')
         for source, label in body.exits:
             self._line(_arrow(source, again, label).strip())
@@ -159,14 +160,14 @@ def _coloured(boxes: Mapping[str, str], statuses: Mapping[Position, str]) -> lis
 
 
 def _arrow(source: str, target: str, label: str) -> str:
-    return f'    {source} -->|"{_text(label)}"| {target}' if label else f"    {source} --> {target}"
+    return f'    {source} -->|"{escaped(label)}"| {target}' if label else f"    {source} --> {target}"
 
 
 def _id(position: str) -> str:
     return position.replace(".", "_").replace("#", "r")
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text as it may stand between quotes in Mermaid: anything that is not plain as its character number."""
     if _PLAIN.fullmatch(text):
         return text

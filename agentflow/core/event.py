@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from agentflow.core.state import Scope
 from agentflow.core.values import Json, adopt_mapping, check_text, copy_json
 from agentflow.errors import InvalidEventError, InvalidValueError
 
@@ -14,6 +15,7 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MAX_TEXT_CHARS = 4096
 _LATEST = 1e12  # seconds since the epoch: far beyond any calendar, and near enough to be written out
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})  # most events have none: they share this
+_STEERING = frozenset({"route", "orchestration_override"})  # read from the event, not copied into the state
 _NO_DATA: dict[str, Any] = {}  # never changed: each view has copies
 
 Value = TypeVar("Value")
@@ -184,6 +186,14 @@ class Event:
             "timestamp": self.timestamp,
         }
 
+    def kept_dict(self) -> dict[str, Json]:
+        """Return the event as `to_dict` does, as it was emitted, with the data itself, which nobody may change."""
+        content = self._content
+        metadata: dict[str, Json] = dict(content.metadata)
+        data: dict[str, Json] = content.data  # type: ignore[assignment] # a dict, once accepted
+        told = {"id": self.id, "target": content.target, "data": data, "metadata": metadata, "session_id": content.session_id}
+        return {**told, "timestamp": content.timestamp}
+
     @classmethod
     def from_dict(cls, row: Mapping[str, object]) -> Event:
         """Build an event from `to_dict`'s form; keys may be missing, unknown ones are refused. Types are checked at emit.
@@ -269,6 +279,15 @@ def _timed(content: _Content, now: Callable[[], float]) -> _Content:
     timed = _Content(content.target, content.data, content.metadata, content.session_id, content.id, timestamp)
     timed.fault = content.fault
     return timed
+
+
+def first_scope(event: Event) -> Scope:
+    """Return the state that an accepted event's run begins with: its data, and its metadata but for what steers the run."""
+    metadata = event.kept_metadata
+    meta: dict[str, object] | None = None
+    if metadata:
+        meta = {key: told for key, told in metadata.items() if key not in _STEERING}
+    return Scope(dict(event.kept_data), meta)
 
 
 def checked_metadata(metadata: object, path: str) -> dict[str, str]:

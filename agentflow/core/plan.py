@@ -19,6 +19,7 @@ from agentflow.errors import RuleError
 
 Position: TypeAlias = str
 ORDERED = Merge()
+MAX_PROCESS_DEATHS = 3
 
 
 class Facts(Protocol):
@@ -76,21 +77,30 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What a node that is a whole flow knows of it: its name, mode and time limit (None: none)."""
+    """What a node that is a whole flow knows of it: its name, mode and time limit (None: none).
+
+    `max_process_deaths` (default 3, 1 to 100) is how often a process may die while one of its steps runs: of the flow's own
+    steps, not of those of a flow in it.
+    """
 
     name: str
     mode: str
     timeout_s: float | None = None
+    max_process_deaths: int = MAX_PROCESS_DEATHS
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Run one agent. `timeout_s` bounds each attempt."""
+    """Run one agent. `timeout_s` bounds each attempt.
+
+    `approval_timeout_s` is how long the step waits for a person's approval before its first attempt (None: needs none).
+    """
 
     agent: str
     timeout_s: float = 300.0
     retry: Retry = Retry()
+    approval_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +208,7 @@ def to_dict(node: Node) -> dict[str, Json]:
     match node:
         case Call():
             row |= {"agent": node.agent, "timeout_seconds": node.timeout_s, "max_retries": node.retry.max_retries}
-            return row
+            return row | {"approval_timeout_seconds": node.approval_timeout_s}
         case Par():
             row |= {"max_concurrency": node.concurrency, "failure_threshold": node.failure_threshold, "merge": node.merge.default}
             row |= {"merge_keys": dict(node.merge.keys)} if node.merge.keys else {}
@@ -213,5 +223,6 @@ def to_dict(node: Node) -> dict[str, Json]:
             assert_never(node)
     if node.flow is not None:
         row |= {"flow": node.flow.name, "mode": node.flow.mode, "flow_timeout_seconds": node.flow.timeout_s}
+        row["max_process_deaths"] = node.flow.max_process_deaths
     row["steps"] = [to_dict(child) for child in children(node)]
     return row

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from agentflow.core.event import Event, accept
-from agentflow.core.state import Scope
+from agentflow.core.event import Event, accept, first_scope
 from agentflow.core.walk import Walk
 from agentflow.engine.durations import step_limit_of
 from agentflow.engine.program import Program
 from agentflow.engine.run import Run
 from agentflow.ports import Clock
-
-_STEERING = frozenset({"route", "orchestration_override"})  # read from the event, not copied into the state
 
 
 def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: bool) -> Run:
@@ -25,15 +22,13 @@ def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: boo
     serial = clock.fresh_id()
     accepted = accept(event, serial, clock.time)
     metadata = accepted.kept_metadata
-    meta: dict[str, object] | None = None
     limit_s: float | None = None
     if metadata:
-        meta = {key: text for key, text in metadata.items() if key not in _STEERING}
         if "orchestration_override" in metadata:
             program = program.overridden(metadata["orchestration_override"])
         if "agent_timeout" in metadata:
             limit_s = step_limit_of(metadata["agent_timeout"])
-    scope = Scope(dict(accepted.kept_data), meta)
-    run = Run("run-" + serial, accepted, program, Walk(program.plan, accepted, scope, is_noting=is_noting))
+    walk = Walk(program.plan, accepted, first_scope(accepted), is_noting=is_noting)
+    run = Run("run-" + serial, accepted, program, walk)
     run.step_limit_s = limit_s
     return run

@@ -7,28 +7,30 @@ that became ready; further ones get tasks of their own. So a sequence costs no t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from dataclasses import replace
+from asyncio import Future
 from sys import getrefcount
 
 from agentflow.core.event import Event
-from agentflow.core.failure import Failure, failure_of
+from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
-from agentflow.core.records import WorkflowEnded
-from agentflow.core.result import RunResult
+from agentflow.core.standing import Standing
 from agentflow.core.state import Patch, State
 from agentflow.core.walk import Answer
 from agentflow.engine.acceptance import accepted_run
+from agentflow.engine.beginning import Beginning
+from agentflow.engine.control import Control, Wait
 from agentflow.engine.deadlines import Deadlines
 from agentflow.engine.draining import Drain
+from agentflow.engine.ending import Ending, Left
 from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
 from agentflow.engine.phases import PHASES, state_of
+from agentflow.engine.recovery import Recovery
 from agentflow.engine.run import FlowTimer, Run
 from agentflow.engine.step import ATTEMPT, NEW, UNKEPT, Phase, Step
 from agentflow.engine.supervision import Supervision
 from agentflow.engine.telling import Teller
-from agentflow.errors import CancelledRunError, EventTimeoutError
+from agentflow.errors import AgentflowError
 
 EVENT_HOOK_LIMIT_S = 300.0
 BREATH = 128  # steps that one task makes before it lets others go on
@@ -45,19 +47,25 @@ class Engine:
         self.hooks = parts.hooks
         self.emitter = parts.emitter
         self.log = parts.log
-        self._agents = parts.agents
+        self.agents = parts.agents
         self._observers = parts.observers
         self.loop = asyncio.get_running_loop()
         self.monotonic = self.clock.monotonic_of(self.loop)
         self.teller = Teller(parts.observers, self.clock, parts.log, self.monotonic)
-        self._runs: set[Run] = set()
-        self._drain = Drain(self._runs)
-        self._turns: deque[Run] = deque()
-        self._is_beginning = False
-        self._hook_limit_s = EVENT_HOOK_LIMIT_S
-        self._intake = Intake(parts.bounds)
-        self._deadlines: Deadlines[Step | FlowTimer] = Deadlines(self.loop, self.monotonic, lambda item: self.supervision.on_due(item))
-        self.supervision = Supervision(self, self._deadlines, parts.grace_s)
+        self.runs: set[Run] = set()
+        self.idle = Drain(self.runs)
+        self.journals = parts.journals
+        self.recovery = Recovery(self)
+        self.control = Control(self)
+        self.beginning = Beginning(self)
+        self.ending = Ending(self)
+        self.hook_limit_s = EVENT_HOOK_LIMIT_S
+        self.intake = Intake(parts.bounds)
+        self.deadlines: Deadlines[Step | FlowTimer | Wait] = Deadlines(self.loop, self.monotonic, self._on_due)
+        self.supervision = Supervision(self, self.deadlines, parts.grace_s)
+
+    def _on_due(self, item: Step | FlowTimer | Wait) -> None:
+        self.supervision.on_due(item)
 
     # --- from an event to its first step ---
 
@@ -68,72 +76,91 @@ class Engine:
             InvalidEventError, InvalidValueError: the event is not valid.
             RoutingError: its `orchestration_override` names nothing.
         """
-        return accepted_run(event, self.program, self.clock, is_noting=bool(self._observers))
+        run = accepted_run(event, self.program, self.clock, is_noting=bool(self._observers) or self.journals is not None)
+        run.is_hooked = self.hooks.has_event_hooks
+        if self.journals is not None:
+            run.journal = self.journals.new(run.event, run.program, Standing(run.run_id, run.walk, has_limits=run.program.has_inner_limits))
+        return run
 
     def admit(self, run: Run) -> bool:
         """Take a run in, at once or behind others. False when the queue is full: wait for `room` and try again."""
-        begins = self._intake.admit(run)
+        begins = self.intake.admit(run)
         if begins is None:
             return False
-        self._runs.add(run)
+        self.runs.add(run)
+        if run.journal is not None:
+            self.teller.created(run)
         if begins:
-            self._begin(run)
+            self.beginning.begin(run)
+        elif run.journal is not None:
+            run.journal.change(state="pending")
+            run.journal.commit()
         return True
+
+    def adopt(self, run: Run) -> None:
+        """Take a run in that is recorded, however full the queue is: it was accepted before."""
+        self.runs.add(run)
+        if self.intake.admit(run, is_accepted=True):
+            self.beginning.begin(run)
+
+    async def written(self, run: Run) -> None:
+        """Wait until the acceptance of a run is durable.
+
+        Raises:
+            StoreError: it cannot be written: the run is not accepted.
+        """
+        journal = run.journal
+        if journal is None:
+            return
+        try:
+            await journal.durable(journal.commit() if journal.has_news else journal.accepted)
+        except AgentflowError as error:
+            self.ending.park(run, error)
+            raise
 
     async def room(self, run: Run) -> None:
         """Wait until a run that was not admitted may be tried again, or raise QueueFullError."""
-        await self._intake.room(run.session_id)
+        await self.intake.room(run.session_id)
 
-    def _begin(self, run: Run) -> None:
-        run.begun = self.monotonic()
-        if self._observers:
-            self.teller.created(run)
-        if self.hooks.has_event_hooks:
-            self._spawn(Step(self, run, None, self._hook_limit_of(run)), Phase.BEFORE_EVENT)
-        else:
-            self._start_walk(run)
-
-    def _begin_all(self) -> None:
-        """Begin the runs whose turn it is. One that ends at once brings up the next: they are taken in a row, not in depth."""
-        if self._is_beginning:
-            return
-        self._is_beginning = True
-        try:
-            while self._turns:
-                self._begin(self._turns.popleft())
-        finally:
-            self._is_beginning = False
-
-    def _hook_limit_of(self, run: Run) -> float:
-        """Return how long the event hooks may take: they are part of the event's time."""
-        return min(self._hook_limit_s, run.program.flow.timeout_s or self._hook_limit_s)
-
-    def _start_walk(self, run: Run) -> None:
-        ready = run.walk.start()
-        limit_s = run.program.flow.timeout_s
-        if limit_s is not None and (root := run.walk.root) is not None:
-            taken_s = self.monotonic() - (run.begun or 0.0) if self.hooks.has_event_hooks else 0.0
-            self.supervision.time_flow(run, root, max(limit_s - taken_s, 0.0))
-        if len(ready) == 1 and not self._observers:
-            self._spawn(self._step(run, ready[0]), NEW)
-        else:
-            self._go_on(run, ready)
-
-    def _go_on(self, run: Run, ready: list[Frame]) -> None:
+    def go_on(self, run: Run, ready: list[Frame]) -> None:
         """Give each ready call a task of its own; finish the run when there is none left."""
-        if self._observers:
+        if self._observers or run.journal is not None:
             self.teller.chosen(run)
         if run.walk.is_done:
-            self._finish(run)
+            self.ending.finish(run)
             return
+        ready, gate = self._announce(run, ready)
         for frame in ready:
-            self._spawn(self._step(run, frame), NEW)
+            self.begin(run, frame, gate)
+        if run.journal is not None:
+            self.control.rest(run)
+
+    def begin(self, run: Run, frame: Frame, gate: Future[None] | None, phase: Phase = NEW) -> Step:
+        """Give a call a task of its own, which waits for `gate`."""
+        step = self.step(run, frame)
+        step.gate = gate
+        if run.is_hooked and run.journal is not None:
+            step.attempt = run.journal.standing.step(frame.position).attempts - 1  # begun ahead, perhaps in a process that died
+        self.spawn(step, phase)
+        return step
+
+    def _announce(self, run: Run, ready: list[Frame]) -> tuple[list[Frame], Future[None] | None]:
+        """Record that calls are about to begin, with all that was recorded before; they may once the commit is durable."""
+        journal = run.journal
+        if journal is None:
+            return ready, None
+        ready = self.control.screen(run, ready)
+        if run.is_hooked and journal.is_ahead_of(ready):
+            return ready, None  # their begin is durable, and the hooks' patch goes with the first answer
+        for frame in ready:
+            self.teller.started(run, frame, 1)
+        return ready, journal.commit()
 
     # --- carrying a line of steps ---
 
-    def _step(self, run: Run, frame: Frame) -> Step:
+    def step(self, run: Run, frame: Frame) -> Step:
         """Make the record of a call that begins a line of steps."""
-        return self._call(Step(self, run, frame, self._hook_limit_s), frame)
+        return self._call(Step(self, run, frame, self.hook_limit_s), frame)
 
     def _call(self, step: Step, frame: Frame) -> Step:
         """Make a step that of a call: a line of steps goes on with the record it has."""
@@ -143,33 +170,33 @@ class Engine:
         step.frame = frame
         step.limit_s = limit_s if run.step_limit_s is None else min(run.step_limit_s, limit_s)
         step.phase = NEW
-        step.attempt = 0
+        step.attempt = step.failures = 0
         step.injected = None
-        step.agent = self._agents[node.agent]  # type: ignore[union-attr]
+        step.agent = self.agents[node.agent]  # type: ignore[union-attr]
         if run.program.has_inner_limits:
             self.supervision.time_flows_above(run, frame)
         return step
 
-    def _spawn(self, step: Step, phase: Phase) -> None:
+    def spawn(self, step: Step, phase: Phase) -> None:
+        """Let a fresh task go on with a step at a phase."""
         step.phase = phase
-        self._deadlines.add(step, step.limit_s, self.monotonic())  # here already: a task that is cancelled before it begins never runs
+        self.deadlines.add(step, step.limit_s, self.monotonic())  # here already: a task that is cancelled before it begins never runs
         # Not loop.create_task: half as dear again, and a factory of eager tasks would begin before `step.task` is set.
         step.task = asyncio.Task(self._carry(step), loop=self.loop, name=step.run.run_id)
-
-    def respawn(self, step: Step, phase: Phase) -> None:
-        """Let a fresh task go on with a step at a phase."""
-        self._spawn(step, phase)
 
     async def _carry(self, step: Step) -> None:  # noqa: C901, PLR0912, PLR0915 - each step comes through here: no calls between
         following: Step | None = step
         breath = BREATH
         run, hooks, observers = step.run, self.hooks, self._observers
+        is_kept = run.journal is not None
         begin, walk, monotonic, over = self.executor.begin, run.walk, self.monotonic, State.over
         try:
             while following is not None:
                 step = following
+                if step.gate is not None:
+                    await self.until_written(step)
                 turn = step.turn
-                if step.phase is NEW and step.cause is None and not hooks.has_agent_hooks and not observers:
+                if step.phase is NEW and step.cause is None and not (hooks.has_agent_hooks or observers):
                     # The usual case, in one go: what `_advance` and `_settle` would do with a step that has no hooks and no troubles.
                     step.phase = ATTEMPT
                     frame: Frame = step.frame  # type: ignore[assignment] # event hooks have a phase of their own
@@ -177,13 +204,13 @@ class Engine:
                     if event._own is not None or event._own_metadata is not None or getrefcount(event) > UNKEPT:  # noqa: SLF001
                         step.event = run.event.view()
                     run.calls += 1
-                    step.attempt = 1
+                    step.attempt += 1
                     step.begun = step.started = now = monotonic()  # `begun` for hooks and observers that are added while it runs
                     state = step.state = over(frame.scope)
                     if step.place == step.limit_s:
                         step.due = now + step.limit_s
                     else:
-                        self._deadlines.add(step, step.limit_s, now)
+                        self.deadlines.add(step, step.limit_s, now)
                     answer: Answer = LATE
                     try:
                         returned = await begin(step)
@@ -198,8 +225,10 @@ class Engine:
                     except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
                         answer = step.failed(error)
                     if step.turn == turn and step.cause is None and type(answer) is Patch and not observers:
+                        if is_kept:
+                            self.teller.ended(step, answer)
                         ready = walk.complete(frame, answer)
-                        following = self._call(step, ready[0]) if len(ready) == 1 else self._follow(step, ready)
+                        following = self._call(step, ready[0]) if len(ready) == 1 and not is_kept else self._follow(step, ready)
                     elif await self._advance_after(step, turn, answer):
                         following = self._settle(step)
                     else:
@@ -209,7 +238,7 @@ class Engine:
                 else:
                     return
                 if following is not None and step.task is not None and step.task.cancelling():
-                    self._spawn(following, NEW)  # a task that was cancelled, e.g. by its own handler, is not used again
+                    self.spawn(following, NEW)  # a task that was cancelled, e.g. by its own handler, is not used again
                     return
                 breath -= 1
                 if not breath and following is not None:
@@ -218,16 +247,16 @@ class Engine:
         except GeneratorExit:
             raise  # thrown away with its loop
         except BaseException as error:  # noqa: BLE001 - a fault of ours ends the run, it must not hang it
-            self._retire(step)
+            self.retire(step)
             self.supervision.crash(run, error)
 
     async def _breathe(self, step: Step) -> None:
         """Let others go on: a line of handlers that never wait would keep the loop, and every deadline, from them."""
-        self._deadlines.drop(step)  # it still has the place of the step before
+        self.deadlines.drop(step)  # it still has the place of the step before
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
-            self.cancel(step.run, "cancelled")
+            self.ending.cancel(step.run, "cancelled")
 
     async def _advance_after(self, step: Step, turn: int, answer: Answer) -> bool:
         if step.turn == turn:
@@ -241,25 +270,49 @@ class Engine:
     async def _advance(self, step: Step, turn: int) -> bool:
         """Take a step through its phases. False when it is no longer this task's: another one goes on with it."""
         if step.phase is NEW and step.cause is None:
-            self.teller.started(step)
+            step.begun = self.monotonic()
+            if step.run.journal is None:
+                self.teller.started(step.run, step.frame, step.attempt + 1)  # type: ignore[arg-type] # event hooks have a phase of their own
             step.phase = Phase.BEFORE
         while True:
             if step.turn != turn:
                 self.teller.say("late_result", {"run_id": step.run.run_id})  # the record is another call's by now
                 return False
             if step.cause is None and step.is_cancelled_outside:
-                self.cancel(step.run, "cancelled")
+                self.ending.cancel(step.run, "cancelled")
             if step.cause is not None:
                 self.supervision.hand_over(step)
                 return False
-            self._deadlines.drop(step)
+            self.deadlines.drop(step)
             if step.phase is Phase.DONE:
                 return True
             if step.phase is not Phase.WAIT:
-                self._deadlines.add(step, step.limit_s)
+                self.deadlines.add(step, step.limit_s)
             following = await PHASES[step.phase](self, step)
             if step.turn == turn and step.cause is None:
                 step.phase = following
+            if step.gate is not None and step.phase is ATTEMPT:
+                await self.until_written(step)  # the next attempt's start has to be durable, too
+
+    async def until_written(self, step: Step) -> None:
+        """Wait for the commit that says a step begins; a run that cannot be written is parked, which interrupts the step."""
+        run, gate = step.run, step.gate
+        step.gate = None
+        self.deadlines.drop(step)
+        step.is_gated = True
+        try:
+            await run.journal.durable(gate, is_own=True)  # type: ignore[union-attr, arg-type] # who has a gate has a journal
+        except AgentflowError as error:
+            self.ending.park(run, error)
+        step.is_gated = False
+
+    def retry(self, step: Step, delay_s: float, failure: Failure) -> None:
+        """Record that an attempt failed, and that the next one begins after a wait."""
+        run = step.run
+        self.teller.retried(step, delay_s, failure)
+        self.teller.started(run, step.frame, step.attempt + 1)  # type: ignore[arg-type] # event hooks are not retried
+        if run.journal is not None:
+            step.gate = run.journal.commit()
 
     async def attempt(self, step: Step) -> Answer:
         """Make one attempt; what `_carry` does in place for a step without hooks."""
@@ -286,110 +339,58 @@ class Engine:
         """Complete a step in its walk, and return the step that the same task goes on with."""
         frame = step.frame
         if frame is None:
-            self._retire(step)
+            self.retire(step)
             self._settle_event_hooks(step)
             return None
         answer = step.answered if step.failure is None else step.failure
         assert answer is not None  # noqa: S101 - a step is done with a failure or an answer
         step.failure = None
-        if self._observers:
+        if self._observers or step.run.journal is not None:
             self.teller.ended(step, answer)
         return self._follow(step, step.run.walk.complete(frame, answer))
 
     def _follow(self, step: Step, ready: list[Frame]) -> Step | None:
         """Start what became ready after a step: the first call with its record, in the same task, the others in their own."""
         run = step.run
-        if self._observers:
+        if self._observers or run.journal is not None:
             self.teller.chosen(run)
+        if run.walk.is_done:
+            self.retire(step)
+            self.ending.finish(run)
+            return None
+        ready, gate = self._announce(run, ready)
         if not ready:
-            self._retire(step)
-            if run.walk.is_done:
-                self._finish(run)
+            self.retire(step)
+            if run.journal is not None:
+                self.control.rest(run)
             return None
         for other in ready[1:]:
-            self._spawn(self._step(run, other), NEW)
+            self.begin(run, other, gate)
+        step.gate = gate
         return self._call(step, ready[0])
 
-    def _retire(self, step: Step) -> None:
-        self._deadlines.drop(step)
+    def retire(self, step: Step) -> None:
+        """Let go of a step that has ended."""
+        self.deadlines.drop(step)
         step.run.close(step)
 
     def _settle_event_hooks(self, step: Step) -> None:
         run = step.run
         if run.walk.is_done:
-            self.seal(run)
+            self.ending.seal(run)
         elif step.failure is not None:
-            self.cut(run, None, step.failure)
+            self.ending.cut(run, None, step.failure)
         else:
-            self._start_walk(run)
+            self.beginning.start_walk(run)
 
-    # --- ending ---
-
-    def cut(self, run: Run, frame: Frame | None, failure: Failure) -> None:
-        """End a frame (None: the whole run) below which nothing runs any more."""
-        self._go_on(run, run.walk.cut(frame, failure))
-
-    def cancel(self, run: Run, reason: str) -> None:
-        """Ask a run to end; its running handlers are cancelled, and left behind after the grace if need be."""
-        if run.result is not None or run.cancelled or run.walk.is_done or self.supervision.is_closing(run):
-            return
-        error: Exception
-        if reason == "timeout":  # whoever waits for it has no more time: it ends as one that ran out of its own
-            error = EventTimeoutError("the run did not end within the time it was given", hint="give it more, or make its agents faster")
-        else:
-            run.cancelled = reason or "cancelled"
-            error = CancelledRunError(f"the run was cancelled: {run.cancelled}")
-        failure = failure_of(error)
-        if run.begun is None:
-            self._intake.withdraw(run)
-            run.walk.cut(None, failure)
-            self.seal(run)
-        else:
-            self.supervision.close(run, None, failure)
-
-    def _finish(self, run: Run) -> None:
-        if run.timers is not None:
-            self.supervision.stop_clocks(run)
-        if self.hooks.has_event_hooks and run.begun is not None:
-            self._spawn(Step(self, run, None, self._hook_limit_of(run)), Phase.AFTER_EVENT)
-        else:
-            self.seal(run)
-
-    def seal(self, run: Run) -> None:
-        """Make the result, wake who waits for it, and begin the run whose turn it is."""
-        result = run.result = self.result_of(run)
-        if self._observers:
-            self.teller.tell(run, WorkflowEnded(result.status, result.reason, result.timing.duration_s, result.error))
-        self._runs.discard(run)
-        for waiter in run.waiters:
-            if not waiter.done():
-                waiter.set_result(result)
-        if run.begun is not None:
-            following = self._intake.release(run)
-            while following is not None and following.result is not None:
-                following = self._intake.release(following)
-            if following is not None:
-                self._turns.append(following)
-                self._begin_all()
-        if self._drain.is_awaited:
-            self._drain.look()
-
-    def result_of(self, run: Run) -> RunResult:
-        """Return what a run has come to so far."""
-        duration_s = None if run.begun is None else self.monotonic() - run.begun
-        # Most runs use nothing but calls. A copy, since a handler that was left behind may go on adding.
-        used = run.calls if run._usage is None else replace(run.usage)  # noqa: SLF001
-        return RunResult(run.run_id, run.walk, run.program.names, used, run.cancelled, run.flags, run.event.timestamp, duration_s)
-
-    async def drain(self, timeout_s: float) -> tuple[list[str], list[str]]:
-        """Wait for all runs to end, then cancel the rest; return the ids of the cancelled and what was abandoned."""
-        self._intake.close()
-        await self._drain.until_idle(timeout_s)
-        self._hook_limit_s = min(self._hook_limit_s, self.supervision.grace_s)
-        left = sorted(run.run_id for run in self._runs)
-        for run in sorted(self._runs, key=lambda open_run: open_run.begun is not None):  # those that wait first
-            self.supervision.hurry(run)
-            self.cancel(run, "stopped")
-        await self._drain.until_idle(None)
-        self._deadlines.close()
-        return left, sorted(self.supervision.abandoned.values())
+    async def drain(self, timeout_s: float) -> Left:
+        """Take nothing more, wait for all runs to end or pause, then end or leave the rest."""
+        self.intake.close()
+        self.ending.end_all([run for run in self.runs if run.state == "paused"])
+        await self.idle.until_idle(timeout_s)
+        self.hook_limit_s = min(self.hook_limit_s, self.supervision.grace_s)
+        self.ending.end_all(sorted(self.runs, key=lambda run: run.begun is not None))  # those that wait first
+        await self.idle.until_idle(None)
+        self.deadlines.close()
+        abandoned = sorted(self.supervision.abandoned.values())
+        return Left(tuple(sorted(self.ending.cancelled)), tuple(sorted(self.ending.resumable)), tuple(abandoned))

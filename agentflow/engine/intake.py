@@ -83,13 +83,16 @@ class Intake:
         self._is_closed = True
         self._wake()
 
-    def admit(self, run: Run) -> bool | None:
-        """Take a run in: True when it begins now, False when `release` hands it out later, None when the queue is full."""
+    def admit(self, run: Run, *, is_accepted: bool = False) -> bool | None:
+        """Take a run in: True when it begins now, False when `release` hands it out later, None when the queue is full.
+
+        One that `is_accepted` already is taken in however full the queue is.
+        """
         session_id = run.session_id
         if session_id is None and self._running < self._bounds.max_running:
             self._running += 1
             return True
-        if not self._begins_at_once(session_id) and not self._has_room():
+        if not is_accepted and not self._begins_at_once(session_id) and not self._has_room():
             return None
         if session_id is not None:
             queue = self._sessions.get(session_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agentflow.engine.hooks import Hooks
 from agentflow.engine.intake import Bounds
+from agentflow.engine.journal import Journals
 from agentflow.engine.program import Program
 from agentflow.engine.telling import Observer
 from agentflow.ports import Agent, Clock, Emitter, Executor, Log
@@ -24,6 +25,7 @@ class Parts:
         emitter: what callbacks get as `args.runner`.
         observers: each gets every record; while there are none, no record is made.
         bounds: how much is taken on at once.
+        journals: what keeps the runs; None: nothing of them is kept.
         grace_s: how long a cancelled handler may take before it is cancelled once more.
     """
 
@@ -37,3 +39,4 @@ class Parts:
     observers: list[Observer]
     bounds: Bounds
     grace_s: float
+    journals: Journals | None = None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentflow.core.failure import Failure, failure_of
-from agentflow.core.records import StepRetried
+from agentflow.core.records import EventPatched
 from agentflow.core.result import AgentResult
 from agentflow.core.state import REMOVED, Patch, Scope, State
 from agentflow.core.values import copy_json
@@ -34,7 +34,7 @@ async def before_event(engine: Engine, step: Step) -> Phase:
             await call(callback, args)
             if step.is_left(turn):
                 return Phase.DONE
-        _keep(scope, args.state)
+        _keep(engine, step, "before", args.state)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         if not _is_lost(step, turn, error):
             step.failure = replace(failure_of(error), stage="before_event_handling")
@@ -47,13 +47,13 @@ async def after_event(engine: Engine, step: Step) -> Phase:
     scope = run.walk.scope
     for name, callback in engine.hooks.of(Hook.AFTER_EVENT_HANDLING):
         args = _args(engine, step, Hook.AFTER_EVENT_HANDLING, State.over(scope))
-        args.result = engine.result_of(run)
+        args.result = engine.ending.result_of(run)
         failure = run.walk.outcome.failure
         args.error = _exception(failure) if failure is not None else None
         try:
             await call(callback, args)
             if not step.is_left(turn):
-                _keep(scope, args.state)
+                _keep(engine, step, "after", args.state)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if not _is_lost(step, turn, error):
                 _report(engine, step, Hook.AFTER_EVENT_HANDLING, name, error)
@@ -98,7 +98,8 @@ async def judge(engine: Engine, step: Step) -> Phase:
     assert failure is not None  # noqa: S101 - only failed attempts are judged
     step.failure = failure = replace(failure, attempts=step.attempt)
     policy = step.call.retry
-    if step.attempt <= policy.max_retries and is_retryable(policy, failure):
+    step.failures += 1
+    if step.failures <= policy.max_retries and is_retryable(policy, failure):
         return Phase.WAIT
     return Phase.ERROR
 
@@ -107,15 +108,18 @@ async def wait(engine: Engine, step: Step) -> Phase:
     """Wait before the next attempt."""
     failure = step.failure
     assert failure is not None  # noqa: S101 - only failed attempts wait
-    delay = wait_after(step.call.retry, step.attempt, engine.clock.random())
-    engine.teller.tell(step.run, StepRetried(step.position, step.agent.name, step.attempt, delay, failure))
+    is_left_over, delay = step.rest_s is not None, step.rest_s or 0.0
+    step.rest_s = None
+    if not is_left_over:
+        delay = wait_after(step.call.retry, step.failures, engine.clock.random())
+        engine.retry(step, delay, failure)
     try:
         await asyncio.sleep(delay)
     except asyncio.CancelledError as error:
         step.failure = failure_of(error, attempts=step.attempt)
         return Phase.ERROR
     step.failure = None
-    return Phase.ATTEMPT
+    return Phase.BEFORE if is_left_over else Phase.ATTEMPT  # what hooks had injected went with the process that died
 
 
 async def after_failure(engine: Engine, step: Step) -> Phase:
@@ -188,10 +192,14 @@ PHASES = {
 }
 
 
-def _keep(scope: Scope, state: State) -> None:
+def _keep(engine: Engine, step: Step, when: str, state: State) -> None:
     """Settle what callbacks made of a state; a route they set in it steers nothing and is dropped."""
+    run = step.run
+    scope = run.walk.scope
     patch = state.patch_to(scope)
     patch.take_route()
+    if run.journal is not None:
+        engine.teller.tell(run, EventPatched(when, patch))
     scope.apply(patch)
 
 

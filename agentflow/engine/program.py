@@ -20,6 +20,7 @@ class Program:
         flow: the main flow's name, mode and time limit.
         names: the agents and nested flows of the plan, in declared order.
         has_inner_limits: whether a nested flow has a time limit.
+        has_approvals: whether a step waits for a person.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Program:
         self.flow = (None if isinstance(plan, Call) else plan.flow) or Flow("", "")
         nodes = [node for node in walk_nodes(plan) if isinstance(node, Call) or (node.flow is not None and node is not plan)]
         self.names = tuple(dict.fromkeys(name_of(node) for node in nodes))
+        self.has_approvals = any(isinstance(node, Call) and node.approval_timeout_s is not None for node in nodes)
         self.has_inner_limits = any(not isinstance(node, Call) and node.flow and node.flow.timeout_s for node in nodes)
 
     def overridden(self, name: str) -> Program:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Generator
+from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
 from agentflow.core.result import RunResult, Usage
+from agentflow.core.values import Json
 from agentflow.core.walk import Walk
 from agentflow.engine.program import Program
 
 if TYPE_CHECKING:
+    from agentflow.engine.control import Wait
+    from agentflow.engine.engine import Engine
+    from agentflow.engine.journal import Journal
     from agentflow.engine.step import Step
 
 
@@ -53,7 +58,16 @@ class Run:
         "cancelled",
         "event",
         "flags",
+        "held",
+        "is_asked_to_end",
+        "is_begun_unread",
+        "is_cut",
+        "is_hooked",
+        "is_paused",
+        "is_recovered",
+        "journal",
         "offspring",
+        "parked",
         "program",
         "result",
         "root",
@@ -62,7 +76,9 @@ class Run:
         "step_limit_s",
         "timers",
         "waiters",
+        "waiting",
         "walk",
+        "watchers",
     )
 
     def __init__(self, run_id: str, event: Event, program: Program, walk: Walk) -> None:
@@ -81,6 +97,17 @@ class Run:
         self.step_limit_s: float | None = None  # the event's own `agent_timeout`
         self.cancelled = ""  # why it was cancelled
         self.result: RunResult | None = None
+        self.journal: Journal | None = None  # None: nothing of the run is kept
+        self.is_paused = False  # somebody has paused it: nothing begins
+        self.held: list[Frame] = []  # calls that begin when the pause is over
+        self.waiting: dict[str, Wait] = {}  # calls that wait for a person, by position
+        self.watchers: list[asyncio.Future[None]] = []  # who wants to know when it ends or pauses
+        self.is_begun_unread = False  # its turn has come, and its journal is still to be read
+        self.is_asked_to_end = ""  # what for, while its journal is still to be read
+        self.is_cut = False  # its cancellation is in the journal already
+        self.is_hooked = False  # its event hooks have still to run
+        self.is_recovered = False  # it was begun by another process, or before a pause
+        self.parked: BaseException | None = None  # why this engine goes on with it no more, although it has not ended
         self.root: Run | None = None  # the run of the event for which a callback emitted this one's
         self.offspring = 0
         self.waiters: list[asyncio.Future[RunResult]] = []
@@ -117,11 +144,43 @@ class Run:
         self._usage.calls = self.calls
         return self._usage
 
+    def recall_usage(self, usage: Usage) -> None:
+        """Take over what the run had used before."""
+        self.calls = usage.calls
+        self._usage = replace(usage)
+
+    @property
+    def state(self) -> str:
+        """How the run stands: "running", "paused" (nothing of it goes on), or, once it has ended, its status."""
+        if self.result is not None:
+            return self.result.status
+        is_waiting = self.is_paused or (self.journal is not None and self.journal.standing.paused is not None)
+        return "paused" if self.parked is not None or (is_waiting and self._step is None and not self._steps) else "running"
+
+    def rested(self) -> asyncio.Future[None]:
+        """Return a future that is done when the run has ended or paused."""
+        watcher: asyncio.Future[None] = asyncio.Future()
+        if self.state != "running":
+            watcher.set_result(None)
+        else:
+            self.watchers.append(watcher)
+        return watcher
+
+    def tell_rest(self) -> None:
+        """Tell who waits for it that the run may have ended or paused."""
+        if self.watchers and self.state != "running":
+            watchers, self.watchers = self.watchers, []
+            for watcher in watchers:
+                if not watcher.done():
+                    watcher.set_result(None)
+
     def ended(self) -> asyncio.Future[RunResult]:
         """Return a future of the run's result: a new one for each caller, so that cancelling one cancels no other."""
         waiter: asyncio.Future[RunResult] = asyncio.Future()
         if self.result is not None:
             waiter.set_result(self.result)
+        elif self.parked is not None:
+            waiter.set_exception(self.parked)
         else:
             self.waiters.append(waiter)
         return waiter
@@ -135,20 +194,29 @@ class RunHandle:
         event_id: the event's id.
     """
 
-    __slots__ = ("_cancel", "_run", "event_id", "run_id")
+    __slots__ = ("_engine", "_run", "event_id", "run_id")
 
-    def __init__(self, run: Run, cancel: Callable[[Run, str], None]) -> None:
+    def __init__(self, run: Run, engine: Engine) -> None:
         self.run_id = run.run_id
         self.event_id = run.event.id
         self._run = run
-        self._cancel = cancel
+        self._engine = engine
 
     async def result(self) -> RunResult:
         """Wait for the run's end and return its result; may be called any number of times.
 
         Does not raise when the run failed: `result.raise_for_status()` does.
+
+        Raises:
+            StoreError: the run's journal cannot be written, or another owner has taken the run.
+            RunnerStateError: the runner was stopped before the run had ended; it can be resumed.
         """
         return await self._run.ended()
+
+    async def wait(self) -> str:
+        """Wait until the run has ended or is paused, and return its status, or "paused"."""
+        await self._run.rested()
+        return self._run.state
 
     @property
     def is_done(self) -> bool:
@@ -160,9 +228,73 @@ class RunHandle:
         assert isinstance(root, Run)  # noqa: S101 - only runs have offspring
         self._run.root = root
 
-    def cancel(self, reason: str = "cancelled") -> None:
+    def cancel(self, reason: str = "cancelled") -> Asked:
         """Ask the run to end; its result will be `cancelled` for this reason, or `timed_out` when it is "timeout".
 
-        Nothing happens when it has ended.
+        Returns at once; who awaits what it returns waits until the request is durable. Nothing happens when it has ended.
         """
-        self._cancel(self._run, reason)
+        return Asked(self._run, self._engine.ending.cancel(self._run, reason))
+
+    async def pause(self, reason: str = "") -> None:
+        """Let no further step begin; those in flight finish. Durable when it returns.
+
+        Raises:
+            IllegalTransitionError: the run is not running.
+            RunnerStateError: nothing of the run is recorded.
+        """
+        await self._engine.control.pause(self._run, reason)
+
+    async def resume(self, by: str = "") -> None:
+        """Go on after a pause.
+
+        Raises:
+            IllegalTransitionError: the run is not paused, or waits for people only.
+            RunnerStateError: nothing of the run is recorded.
+        """
+        await self._engine.control.resume(self._run, by)
+
+    async def approve(self, place: str, *, by: str = "", note: str = "", digest: str | None = None) -> bool:
+        """Let a step run that waits for a person; False when it does not wait, or was answered before.
+
+        Args:
+            place: the step's position, or its agent where only one step of that agent waits.
+            by: who says so.
+            note: what else they say.
+            digest: what they saw; None does not ask whether it is still what waits.
+
+        Raises:
+            IllegalTransitionError: several steps are meant, or another thing waits there now.
+        """
+        return await self._engine.control.approve(self._run, place, by, note, digest)
+
+    async def reject(self, place: str, *, by: str = "", reason: str = "") -> bool:
+        """Fail a step that waits for a person; False when it does not wait, or was answered before. `place` as in `approve`.
+
+        Raises:
+            IllegalTransitionError: several steps are meant.
+        """
+        return await self._engine.control.reject(self._run, place, by, reason)
+
+    async def checkpoint(self) -> dict[str, Json]:
+        """Make all that was recorded durable and return `{id, run_id, seq, state, schema_version}`.
+
+        Raises:
+            RunnerStateError: nothing of the run is recorded.
+        """
+        return await self._engine.control.checkpoint(self._run)
+
+
+class Asked:
+    """A request that was made; awaiting it waits until it is durable."""
+
+    __slots__ = ("_run", "_written")
+
+    def __init__(self, run: Run, written: asyncio.Future[None] | None) -> None:
+        self._run = run
+        self._written = written
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self._written is not None and self._run.journal is not None:
+            yield from self._run.journal.durable(self._written).__await__()
+        elif self._run.parked is not None:
+            raise self._run.parked  # it goes on elsewhere, or not: nothing was recorded

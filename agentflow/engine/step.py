@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
+from inspect import isawaitable
 from math import inf
 from sys import getrefcount
 from types import SimpleNamespace
@@ -15,9 +16,10 @@ from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
 from agentflow.core.plan import Call
-from agentflow.core.result import AgentResult
+from agentflow.core.records import EffectRecorded
+from agentflow.core.result import AgentResult, Usage
 from agentflow.core.state import Patch, State
-from agentflow.core.values import Json
+from agentflow.core.values import Json, adopt, check_key, copy_json
 from agentflow.core.walk import outputs_of
 from agentflow.errors import AgentAnswerError
 from agentflow.ports import Agent
@@ -69,20 +71,26 @@ class Step:
         "begun",
         "cause",
         "due",
+        "effects",
         "engine",
         "event",
         "failure",
+        "failures",
         "frame",
+        "gate",
         "injected",
+        "is_gated",
         "limit_s",
         "phase",
         "place",
+        "rest_s",
         "run",
         "stage",
         "started",
         "state",
         "task",
         "turn",
+        "used",
     )
 
     run: Run
@@ -108,6 +116,12 @@ class Step:
         self.failure: Failure | None = None
         self.answered: Patch | None = None
         self.injected: Patch | None = None
+        self.gate: asyncio.Future[None] | None = None  # the commit that says it begins: nothing is done before
+        self.is_gated = False  # its task waits for that commit, and sees by itself what happens meanwhile: it must not be cancelled
+        self.failures = 0  # attempts that failed; those that a crash ended are not among them
+        self.used: Usage | None = None  # by the attempt at hand
+        self.rest_s: float | None = None  # what is left of a wait between attempts that another process began
+        self.effects: dict[tuple[str, str], Json] | None = None  # what `ctx.once` has done, by position and key
         self.event: Event = run.event.view()
         run.open(self)
 
@@ -149,6 +163,24 @@ class Step:
         """The `ctx` of this attempt."""
         return Context(self)
 
+    def spend(self, **figures: Any) -> None:
+        """Add to what the run, and this attempt of it, have used.
+
+        Raises:
+            InvalidValueError: a figure is negative or no number.
+        """
+        self.run.usage.add(**figures)
+        if self.used is None:
+            self.used = Usage()
+        self.used.add(**figures)
+
+    def take_usage(self) -> dict[str, Json] | None:
+        """Return what the attempt has used, as records have it, and begin anew."""
+        used, self.used = self.used, None
+        if used is None:
+            return None
+        return {name: figure for name, figure in used.to_dict().items() if figure and name != "calls"}
+
     def leave_behind(self) -> None:
         """Note that something of this attempt goes on although it was given up."""
         run = self.run
@@ -171,7 +203,7 @@ class Step:
                 if returned.metadata:
                     state.meta.update(returned.metadata)
                 if returned.usage:
-                    self.run.usage.add(**returned.usage)
+                    self.spend(**returned.usage)
             else:
                 state = self._take(returned)
         patch = state.patch_to(self.frame.scope)  # type: ignore[union-attr]
@@ -233,6 +265,43 @@ class Context:
         """32 hex digits, the same for each attempt of this step and for no other step."""
         return hashlib.sha256(f"{self.run_id}/{self.position}".encode()).hexdigest()[:32]
 
+    async def once(self, key: str, function: Callable[[], Any]) -> Any:
+        """Do something once for this step, however often it is attempted: its JSON value is recorded and given from then on.
+
+        `function` takes nothing and may be async. It is called again only when the process died before its value was durable.
+
+        Raises:
+            InvalidValueError: the key is no text, or the value is not JSON.
+            StoreError: the value cannot be recorded.
+        """
+        step = self._step
+        check_key(key, "ctx.once")
+        place = self.position, key
+        if step.effects is not None and place in step.effects:
+            return copy_json(step.effects[place])
+        value = function()
+        if isawaitable(value):
+            value = await value
+        value = adopt(value, f"ctx.once({key!r})")
+        if step.attempt != self.attempt or step.cause is not None or step.position != self.position:
+            return value  # of an attempt that was left behind: nothing of it is kept
+        if step.effects is None:
+            step.effects = {}
+        step.effects[place] = value
+        run, journal = step.run, step.run.journal
+        if journal is not None and run.parked is None and not run.is_cut:
+            step.engine.teller.tell(run, EffectRecorded(self.position, key, value))
+            await asyncio.shield(asyncio.ensure_future(journal.durable(journal.commit())))
+        return copy_json(value)
+
+    async def checkpoint(self) -> dict[str, Json]:
+        """Make all that was recorded of the run durable, and return `{id, run_id, seq, state, schema_version}`.
+
+        Raises:
+            RunnerStateError: nothing of the run is recorded.
+        """
+        return await self._step.engine.control.checkpoint(self._step.run)
+
     @property
     def deadline(self) -> float:
         """When this attempt times out, in seconds since the epoch."""
@@ -260,4 +329,4 @@ class Context:
         Raises:
             InvalidValueError: a figure is negative or no number.
         """
-        self._step.run.usage.add(tokens=tokens, cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens)
+        self._step.spend(tokens=tokens, cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens)

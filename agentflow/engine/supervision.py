@@ -14,6 +14,7 @@ from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import OPEN, Frame
 from agentflow.core.plan import Call, name_of
 from agentflow.core.records import StepAbandoned
+from agentflow.engine.control import Wait
 from agentflow.engine.deadlines import Deadlines
 from agentflow.engine.run import Closing, FlowTimer, Run
 from agentflow.engine.step import Phase, Step
@@ -32,13 +33,13 @@ class Supervision:
     `grace_s` is how long a cancelled handler may take; `abandoned` holds the tasks that did not end although they were cancelled twice.
     """
 
-    def __init__(self, engine: Engine, deadlines: Deadlines[Step | FlowTimer], grace_s: float) -> None:
+    def __init__(self, engine: Engine, deadlines: Deadlines[Step | FlowTimer | Wait], grace_s: float) -> None:
         self._engine = engine
         self._deadlines = deadlines
         self.grace_s = grace_s
         self.abandoned: dict[asyncio.Task[None], str] = {}
 
-    def on_due(self, item: Step | FlowTimer) -> None:
+    def on_due(self, item: Step | FlowTimer | Wait) -> None:
         """Act on a deadline that has passed."""
         try:
             self._act_on(item)
@@ -52,18 +53,22 @@ class Supervision:
         if run.result is not None:
             return
         if run.walk.is_done:
-            engine.seal(run)
+            engine.ending.seal(run)
             return
         try:
             self.close(run, None, failure_of(error))
         except Exception as second:  # noqa: BLE001 - the last resort: whatever is wrong with it, the run ends
             engine.teller.say("engine_fault", {"run_id": run.run_id, "error": str(failure_of(second))}, second)
             run.walk.end(failure_of(error))
-            engine.seal(run)
+            engine.ending.seal(run)
 
-    def _act_on(self, item: Step | FlowTimer) -> None:
+    def _act_on(self, item: Step | FlowTimer | Wait) -> None:
         if isinstance(item, FlowTimer):
             self._flow_is_due(item)
+        elif isinstance(item, Wait):
+            self._engine.control.is_due(item)
+        elif item.is_gated:  # its handler has not begun: the step ends by itself once its commit is decided
+            self._deadlines.add(item, self.grace_s)
         elif item.cause is None:
             self._interrupt(item, TIMED_OUT)
         elif item.stage == 1:
@@ -79,7 +84,7 @@ class Supervision:
         pending = {step for step in run.steps if frame is None or (step.frame is not None and step.frame.is_below(frame))}
         closing = Closing(frame, failure, pending)
         if not pending:
-            self._engine.cut(run, frame, failure)
+            self._engine.ending.cut(run, frame, failure)
             return
         for step in tuple(pending):
             if step.cause is None:
@@ -106,7 +111,7 @@ class Supervision:
             step.run.close(step)
             cause.pending.discard(step)
             if not cause.pending:
-                self._engine.cut(step.run, cause.frame, cause.failure)
+                self._engine.ending.cut(step.run, cause.frame, cause.failure)
             return
         phase = step.phase
         if phase not in (Phase.ERROR, Phase.AFTER, Phase.AFTER_EVENT):
@@ -119,13 +124,13 @@ class Supervision:
         step.cause = None
         step.stage = 0
         step.event = step.run.event.view()  # the task that is left behind may still hold the old one
-        self._engine.respawn(step, {Phase.BEFORE: Phase.ERROR, Phase.ATTEMPT: Phase.JUDGE}.get(phase, Phase.DONE))
+        self._engine.spawn(step, {Phase.BEFORE: Phase.ERROR, Phase.ATTEMPT: Phase.JUDGE}.get(phase, Phase.DONE))
 
     def _interrupt(self, step: Step, cause: object) -> None:
         self._deadlines.drop(step)
         step.cause = cause
         step.stage = 1
-        if step.phase is not Phase.NEW and step.task is not None and not step.is_current and _has_begun(step.task):
+        if step.phase is not Phase.NEW and step.task is not None and not (step.is_gated or step.is_current) and _has_begun(step.task):
             step.task.cancel()  # a task that has not begun sees the cause by itself
         self._deadlines.add(step, self.grace_s)
 
@@ -161,13 +166,22 @@ class Supervision:
         while above is not None and above.parent is not None:
             flow = above.node.flow  # type: ignore[union-attr] # what has children is no call
             if flow is not None and flow.timeout_s is not None and above not in (run.timers or ()):
-                self.time_flow(run, above, flow.timeout_s)
+                self.time_flow(run, above, self._left_of(run, above, flow.timeout_s))
             above = above.parent
 
+    def _left_of(self, run: Run, frame: Frame, limit_s: float) -> float:
+        """Return what is left of a nested flow's time: a restart or a pause does not give it back."""
+        standing = run.journal.standing if run.journal is not None else None
+        begun_at = standing.flows.get(frame.position) if standing is not None else None
+        if standing is None or begun_at is None:
+            return limit_s
+        return max(limit_s - (self._engine.clock.time() - standing.paused_s - begun_at), 0.0)
+
     def stop_clocks(self, run: Run) -> None:
-        """Stop the clocks of a run that has ended."""
+        """Stop the clocks of a run that has ended, or is paused: what goes on after that starts them again."""
         for timer in (run.timers or {}).values():
             self._deadlines.drop(timer)
+        run.timers = None
 
     def _flow_is_due(self, timer: FlowTimer) -> None:
         run, frame = timer.run, timer.frame

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeAlias
 
 from agentflow.core.failure import Failure, failure_of
-from agentflow.core.records import Fact, Record, StepCompleted, StepFailed, StepStarted, WorkflowCreated
+from agentflow.core.frame import Frame
+from agentflow.core.plan import name_of
+from agentflow.core.records import (
+    Fact,
+    Record,
+    StepCompleted,
+    StepFailed,
+    StepRetried,
+    StepStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowCreated,
+    WorkflowFailed,
+)
+from agentflow.core.result import RunResult
 from agentflow.core.walk import Answer
 from agentflow.engine.run import Run
 from agentflow.engine.step import Step
@@ -17,7 +32,7 @@ Observer: TypeAlias = Callable[[Record], None]
 
 
 class Teller:
-    """Tells observers and the log what happens. While `observers` is empty, no record is made."""
+    """Tells journals, observers and the log what happens. While there are neither journals nor observers, no record is made."""
 
     def __init__(self, observers: list[Observer], clock: Clock, log: Log, monotonic: Callable[[], float]) -> None:
         self.observers = observers
@@ -26,10 +41,13 @@ class Teller:
         self._monotonic = monotonic
 
     def tell(self, run: Run, fact: Fact) -> None:
-        """Give a record to the observers; one that raises is logged and the run goes on."""
+        """Note a record in the run's journal and give it to the observers; one that raises is logged and the run goes on."""
+        if run.parked is not None:
+            return
+        seq = run.journal.note(fact) if run.journal is not None else None
         if not self.observers:
             return
-        record = Record(run.run_id, self._clock.time(), fact)
+        record = Record(run.run_id, self._clock.time(), fact, seq)
         for observer in tuple(self.observers):
             try:
                 observer(record)
@@ -37,24 +55,43 @@ class Teller:
                 self.say("observer_failed", {"run_id": run.run_id, "record": record.type, "error": str(failure_of(error))})
 
     def created(self, run: Run) -> None:
-        """Tell that a run began."""
-        event = run.event
-        self.tell(run, WorkflowCreated(event.id or "", event.target, run.program.flow.mode, event.session_id))
+        """Tell that a run was accepted."""
+        journal = run.journal
+        event = run.event.kept_dict() if journal is None or journal.event is None else journal.event
+        root_id = run.root.run_id if run.root is not None else None
+        fact = WorkflowCreated(event, run.program.flow.mode, is_hooked=run.is_hooked, parent_id=root_id, root_id=root_id)
+        if journal is not None:
+            fact = replace(fact, plan_hash=journal.row.plan_hash, handlers=journal.shared.handlers or None)
+            journal.event = None
+        self.tell(run, fact)
 
-    def started(self, step: Step) -> None:
-        """Note when a step began, and tell it."""
-        step.begun = self._monotonic()
-        if self.observers:
-            self.tell(step.run, StepStarted(step.position, step.agent.name))
+    def started(self, run: Run, frame: Frame, attempt: int) -> None:
+        """Tell that an attempt of a step begins."""
+        self.tell(run, StepStarted(frame.position, name_of(frame.node), attempt))
+
+    def retried(self, step: Step, wait_s: float, failure: Failure) -> None:
+        """Tell that an attempt failed and another one follows."""
+        due_at = self._clock.time() + wait_s
+        self.tell(step.run, StepRetried(step.position, step.agent.name, step.attempt, wait_s, failure, due_at, step.take_usage()))
 
     def ended(self, step: Step, answer: Answer) -> None:
         """Tell what a step came to."""
         duration_s = self._monotonic() - step.begun
+        known = step.position, step.agent.name, step.attempt, duration_s
         if isinstance(answer, Failure):
-            fact: Fact = StepFailed(step.position, step.agent.name, step.attempt, duration_s, answer)
+            self.tell(step.run, StepFailed(*known, answer, step.take_usage()))
         else:
-            fact = StepCompleted(step.position, step.agent.name, step.attempt, duration_s, tuple(answer.data))
-        self.tell(step.run, fact)
+            self.tell(step.run, StepCompleted(*known, answer, answer.route, step.take_usage()))
+
+    def closed(self, run: Run, result: RunResult) -> None:
+        """Tell how a run ended."""
+        duration_s = result.timing.duration_s
+        if result.status == "cancelled":
+            self.tell(run, WorkflowCancelled(result.reason, duration_s, result.flags))
+        elif result.status in ("completed", "partial"):
+            self.tell(run, WorkflowCompleted(result.status, result.reason, duration_s, result.flags))
+        else:
+            self.tell(run, WorkflowFailed(result.status, result.reason, duration_s, result.error, result.flags))
 
     def chosen(self, run: Run) -> None:
         """Tell the choices that the walk has made since it was last asked."""

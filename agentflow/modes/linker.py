@@ -15,11 +15,11 @@ from agentflow.config.diagnostics import Diagnostic, On
 from agentflow.config.display import KeyPath
 from agentflow.config.model import Config, FlowConfig
 from agentflow.core.merge import NAMED_POLICIES, Combine, Merge
-from agentflow.core.plan import Branch, Call, Condition, Flow, Loop, Node, Par, Retry, Seq, Unread
+from agentflow.core.plan import Branch, Call, Condition, Flow, Loop, Node, Par, Seq, Unread
 from agentflow.errors import RuleError, did_you_mean
 from agentflow.modes import LATER_MODES, MODES, Mode
+from agentflow.modes.limits import flow_of, limited
 
-STEP_TIMEOUT_S = 300.0
 MAX_NESTING = 16
 MOST_DIAGNOSTICS = 500
 MAX_CALLS = 20_000
@@ -73,7 +73,7 @@ class Linker:
         if mode is not None:  # what an event asks for wins over the switch
             flow = flow.model_copy(update={"mode": mode, "switch": []})
         name = self._config.agent_flow.name or "main"
-        return self._flow(Flow(name, flow.mode, flow.timeout_seconds), flow, ("orchestration",))
+        return self._flow(flow_of(name, flow), flow, ("orchestration",))
 
     def named(self, name: str, path: KeyPath = (), on: On = "value") -> Node | None:
         """Link a named flow; once linked it is shared by all that name it. None when it has mistakes."""
@@ -87,7 +87,7 @@ class Linker:
         if name not in self._linked:
             self._open.append(name)
             flow = self._config.flows[name]
-            self._linked[name] = self._flow(Flow(name, flow.mode, flow.timeout_seconds), flow, ("flows", name))
+            self._linked[name] = self._flow(flow_of(name, flow), flow, ("flows", name))
             self._open.pop()
         return self._linked[name]
 
@@ -292,11 +292,7 @@ class Linker:
         if name not in self._may_be_called:
             self._check_name(name, (*path, "mode"))  # a registered mode may name anything
             return None
-        agent = self._config.agents.get(name)
-        limit_s = call.timeout_s
-        if limit_s == STEP_TIMEOUT_S and agent is not None and agent.timeout_seconds is not None:
-            limit_s = agent.timeout_seconds
-        return replace(call, timeout_s=limit_s, retry=self._retry(name, flow) if call.retry == Retry() else call.retry)
+        return limited(call, flow, self._config.agents.get(name))
 
     def _link_routes(self, node: Branch, flow: FlowConfig, path: KeyPath) -> Node | None:
         """Give a branch by route a case for every agent, and every flow that can stand for one here.
@@ -350,17 +346,6 @@ class Linker:
         functions = {policy: self._tools.function(policy) for policy in merge.keys.values() if policy not in NAMED_POLICIES}
         return replace(merge, functions=functions) if functions else merge
 
-    def _retry(self, name: str, flow: FlowConfig) -> Retry:
-        """Merge the agent's retry table over the flow's, key by key."""
-        agent = self._config.agents.get(name)
-        given: dict[str, object] = {}
-        for table in (flow.retry, agent.retry if agent is not None else None):
-            if table is not None:
-                given |= {key: getattr(table, key) for key in table.given}
-        retries = given.pop("max_retries", None)
-        fields = {_RETRY_FIELDS[key]: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-        return replace(Retry(), max_retries=flow.retry_attempts if retries is None else retries, **fields)  # type: ignore[arg-type]
-
     def _rule(self, source: str, path: KeyPath) -> Condition | None:
         try:
             return self._tools.rule(source)
@@ -388,12 +373,3 @@ class Linker:
 
     def _has_errors(self, since: int) -> bool:
         return any(found.severity == "error" for found in self.diagnostics[since:])
-
-
-_RETRY_FIELDS = {
-    "initial_delay_seconds": "initial_delay_s",
-    "max_delay_seconds": "max_delay_s",
-    "backoff_factor": "factor",
-    "jitter": "jitter",
-    "retryable_errors": "retryable",
-}

@@ -64,7 +64,7 @@ def _read_until(stream: IO[str], text: str) -> str:
 def test_interrupting_once_waits_for_the_open_run(project: Path) -> None:
     """SIGINT once takes no more events, waits for the run that is open, prints its result and exits 130."""
     words = ["--target", "waiter", "--set", "seconds=0.3", "--json"]
-    code, out, err, _ = interrupted(project, words, "waiter  started", [signal.SIGINT])
+    code, out, err, _ = interrupted(project, words, "accepted", [signal.SIGINT])
     assert (code, json.loads(out)["status"]) == (130, "completed")
     assert "waiting for 1 open run" in err
 
@@ -81,7 +81,7 @@ def test_interrupting_twice_cancels(project: Path, sent: signal.Signals, expecte
 def test_interrupting_twice_ends_within_seconds_whatever_a_handler_does(project: Path) -> None:
     """A handler that swallows its cancellation cannot hold up the second signal."""
     words = ["--target", "stubborn", "--config-set", "runner.cancel_grace_seconds=60"]
-    code, _, err, took = interrupted(project, words, "stubborn  started", [signal.SIGINT, signal.SIGINT])
+    code, _, err, took = interrupted(project, words, "accepted", [signal.SIGINT, signal.SIGINT])
     assert code == 130
     assert "left behind" in err
     assert took < 2.5

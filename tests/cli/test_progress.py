@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,7 +16,11 @@ from agentflow.cli.trees import lines_of
 from agentflow.core.failure import Failure
 from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread
 from agentflow.core.records import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
     BranchTaken,
+    EffectRecorded,
     Fact,
     LoopEnded,
     Record,
@@ -22,9 +29,16 @@ from agentflow.core.records import (
     StepFailed,
     StepRetried,
     StepStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
     WorkflowCreated,
-    WorkflowEnded,
+    WorkflowFailed,
+    WorkflowPaused,
+    WorkflowRecovering,
+    WorkflowResumed,
 )
+from agentflow.core.state import Patch
+from agentflow.logs import StructuredLog
 
 FAILURE = Failure("no\x1b[31m way", type="ValueError")
 PLAN = Seq(
@@ -41,17 +55,31 @@ PLAN = Seq(
 @pytest.mark.parametrize(
     ("fact", "told"),
     [
-        (WorkflowCreated("e", "t", "loop", None), "started in mode loop, target t"),
-        (WorkflowCreated("e", "", "loop", None), "started in mode loop"),
+        (WorkflowCreated({"target": "t"}, "loop"), "started in mode loop, target t"),
+        (WorkflowCreated({}, "loop"), "started in mode loop"),
         (StepStarted("0.1", "a"), "0.1  a  started"),
         (StepRetried("0.1", "a", 2, 1.5, FAILURE), "0.1  a  attempt 2 failed, again in 1.50 s: ValueError: no\x1b[31m way"),
-        (StepCompleted("0.1", "a", 1, 0.0123, ("k",)), "0.1  a  completed in 12.3 ms"),
-        (StepCompleted("0.1", "a", 3, 61.0, ("k",)), "0.1  a  completed in 1 min 1 s (3 attempts)"),
+        (StepCompleted("0.1", "a", 1, 0.0123, Patch({"k": 1})), "0.1  a  completed in 12.3 ms"),
+        (StepCompleted("0.1", "a", 3, 61.0, Patch({"k": 1})), "0.1  a  completed in 1 min 1 s (3 attempts)"),
         (StepFailed("0.1", "a", 1, 0.5, Failure("", type="Boom")), "0.1  a  failed after 500.0 ms: Boom"),
         (StepAbandoned("0.1", "a"), "0.1  a  left behind: it does not end although it was cancelled"),
         (LoopEnded("0", "max_iterations", 1, {}), "0  loop ended after 1 round: max_iterations"),
-        (WorkflowEnded("completed", "condition_met", 0.5), "completed (condition_met) in 500.0 ms"),
-        (WorkflowEnded("completed", "completed", 0.5), "completed in 500.0 ms"),
+        (WorkflowCompleted("completed", "condition_met", 0.5), "completed (condition_met) in 500.0 ms"),
+        (WorkflowCompleted("completed", "completed", 0.5), "completed in 500.0 ms"),
+        (WorkflowFailed("timed_out", "timeout", None), "timed_out (timeout) in 0 s"),
+        (WorkflowCancelled("stopped", 0.5), "cancelled (stopped) in 500.0 ms"),
+        (StepStarted("0.1", "a", 2), "0.1  a  started, attempt 2"),
+        (ApprovalRequested("0.1", "a", "d"), "0.1  a  waits for approval"),
+        (ApprovalGranted("0.1"), "0.1  approved"),
+        (ApprovalGranted("0.1", "ann"), "0.1  approved by ann"),
+        (ApprovalRejected("0.1"), "0.1  rejected"),
+        (ApprovalRejected("0.1", "ann", "no"), "0.1  rejected by ann: no"),
+        (WorkflowPaused("review"), "paused: review"),
+        (WorkflowPaused("approval", ("0.1", "0.2")), "paused: approval, waiting at 0.1, 0.2"),
+        (WorkflowResumed(), "resumed"),
+        (WorkflowResumed("ann"), "resumed by ann"),
+        (WorkflowRecovering(2, "me"), "taken over"),
+        (WorkflowRecovering(2, "me", ("0.1",)), "taken over, again at 0.1"),
         (BranchTaken("0", 1, "x"), ""),
     ],
 )
@@ -68,6 +96,21 @@ def test_lines_name_their_run_and_are_safe(capsys: pytest.CaptureFixture[str]) -
     lines.observe(Record("run-1", 0.0, BranchTaken("0", 0, "x")))
     lines.settle("run-1")
     assert capsys.readouterr().err == "run-1  0  a  failed after 0.0 ms: E: x\\x1b[0m y\n"
+
+
+def test_next_attempt_is_told_with_the_failure_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """The start that is recorded with a retry, before the wait, is no line; one without, as after a takeover, is."""
+    lines = Lines()
+    retried = StepRetried("0.1", "a", 1, 1.5, FAILURE)
+    for fact in (StepStarted("0.1", "a"), retried, StepStarted("0.2", "b"), StepStarted("0.1", "a", 2), StepStarted("0.1", "a", 3)):
+        lines.observe(Record("run-1", 0.0, fact))
+    told = [line.split("  ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert told == [
+        "0.1  a  started",
+        "0.1  a  attempt 1 failed, again in 1.50 s: ValueError: no\\x1b[31m way",
+        "0.2  b  started",
+        "0.1  a  started, attempt 3",
+    ]
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,9 +150,9 @@ def test_tree_stands_as_the_plan_names_it() -> None:
     """Steps stand below their flows, phases and rounds, each with its mark, duration and attempts."""
     text = drawn(
         PLAN,
-        WorkflowCreated("e", "t", "sequential", None),
+        WorkflowCreated({"target": "t"}, "sequential"),
         StepStarted("0.0", "first"),
-        StepCompleted("0.0", "first", 1, 0.001, ()),
+        StepCompleted("0.0", "first", 1, 0.001, Patch({})),
         StepStarted("0.1.0", "left"),
         StepStarted("0.1.1", "right"),
         StepFailed("0.1.0", "left", 2, 0.002, FAILURE),
@@ -117,7 +160,7 @@ def test_tree_stands_as_the_plan_names_it() -> None:
         StepStarted("0.2#1.0", "again"),
         StepRetried("0.2#1.0", "again", 1, 0.5, FAILURE),
         LoopEnded("0.2", "condition_met", 1, {}),
-        WorkflowEnded("completed", "completed", 0.5),
+        WorkflowCompleted("completed", "completed", 0.5),
     )
     assert [line.rstrip() for line in text.splitlines()] == [
         "run-1  sequential  t  completed in 500.0 ms",
@@ -131,23 +174,70 @@ def test_tree_stands_as_the_plan_names_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fact", "told"),
+    [
+        (WorkflowCompleted("partial", "partial", 0.5), "run-1  loop  partial in 500.0 ms"),
+        (WorkflowFailed("failed", "error", 0.5), "run-1  loop  failed (error) in 500.0 ms"),
+        (WorkflowCancelled("stopped", 0.5), "run-1  loop  cancelled (stopped) in 500.0 ms"),
+    ],
+)
+def test_tree_tells_how_a_run_ended(fact: Fact, told: str) -> None:
+    """The title of an ended run says how it ended, and in what time."""
+    assert drawn(PLAN, WorkflowCreated({}, "loop"), fact).strip() == told
+
+
+def test_tree_shows_the_wait_before_an_attempt() -> None:
+    """The next attempt's start is recorded before the wait for it: the row tells of the wait."""
+    told = (StepStarted("0.0", "first"), StepRetried("0.0", "first", 1, 0.5, FAILURE), StepStarted("0.0", "first", 2))
+    assert "↻ first  attempt 1" in drawn(PLAN, WorkflowCreated({}, "loop"), *told)
+
+
 def test_tree_of_a_long_run_shows_its_last_steps() -> None:
     """Of a run with many steps the last ones are shown, and how many came before."""
     steps = [StepStarted(f"0#{number}", "again") for number in range(1, MOST_ROWS + 11)]
-    text = drawn(Loop(Call("again"), 100), WorkflowCreated("e", "", "loop", None), *steps)
+    text = drawn(Loop(Call("again"), 100), WorkflowCreated({}, "loop"), *steps)
     assert "10 earlier steps" in text
     assert text.count("again") == MOST_ROWS
 
 
 def test_tree_of_a_flow_that_is_not_the_plan() -> None:
     """A run through another flow than the main one is drawn without the names that the plan lacks."""
-    text = drawn(Seq((Call("a"),)), WorkflowCreated("e", "", "loop", None), StepStarted("0.7.1", "elsewhere"))
+    text = drawn(Seq((Call("a"),)), WorkflowCreated({}, "loop"), StepStarted("0.7.1", "elsewhere"))
     assert "… elsewhere" in text
 
 
-def test_tree_ignores_runs_it_has_not_seen_begin() -> None:
-    """Records of a run whose beginning was missed draw nothing."""
-    assert "lost" not in drawn(PLAN, StepStarted("0.0", "lost"))
+def test_tree_of_a_run_that_began_earlier() -> None:
+    """A resumed run is drawn from the first record that is seen; what comes after an end, of a handler left behind, draws nothing."""
+    text = drawn(PLAN, WorkflowRecovering(2, "me"), StepStarted("0.1.0", "left"), WorkflowCompleted("completed", "completed", 0.5))
+    assert [line.rstrip() for line in text.splitlines()] == [
+        "run-1  completed in 500.0 ms",
+        "└── all at once",
+        "    └── … left",
+    ]
+    assert "run-1" not in drawn(PLAN, StepAbandoned("0.0", "first"))
+
+
+def test_tree_of_a_run_that_walks_another_plan() -> None:
+    """Names of the present plan are not put over the steps of a run that goes on under its own."""
+    text = drawn(PLAN, StepStarted("0.1.0", "other"))
+    assert "… other" in text
+    assert "all at once" not in text
+
+
+def test_tree_shows_who_waits_for_approval() -> None:
+    """A step that waits for a person has a mark of its own, until it is answered; a pause stands in the title until it is lifted."""
+    asked = (WorkflowCreated({}, "loop"), ApprovalRequested("0.1.0", "left", "d"), WorkflowPaused("approval", ("0.1.0",)))
+    assert [line.rstrip() for line in drawn(PLAN, *asked).splitlines()] == [
+        "run-1  loop  paused: approval",
+        "└── all at once",
+        "    └── ⏸ left  waits for approval",
+    ]
+    text = drawn(PLAN, *asked, ApprovalGranted("0.1.0", "bo"), WorkflowResumed())
+    assert "… left  approved by bo" in text
+    assert "paused" not in text
+    assert "✗ left  rejected" in drawn(PLAN, *asked, ApprovalRejected("0.1.0"))
+    assert "… left\n" in drawn(PLAN, *asked, ApprovalGranted("0.1.0"), StepStarted("0.1.0", "left")).replace(" \n", "\n")
 
 
 def test_open_runs_go_on_below_a_settled_one() -> None:
@@ -156,7 +246,7 @@ def test_open_runs_go_on_below_a_settled_one() -> None:
     tree = LiveTree(lambda: PLAN, console)
     tree.begin()
     for number in range(12):
-        tree.observe(Record(f"run-{number}", 0.0, WorkflowCreated("e", "", "loop", None)))
+        tree.observe(Record(f"run-{number}", 0.0, WorkflowCreated({}, "loop")))
     tree.settle("run-0")
     tree.settle("")
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -165,8 +255,9 @@ def test_open_runs_go_on_below_a_settled_one() -> None:
 
 
 def test_plan_as_lines_tells_everything_that_bounds_it() -> None:
-    """The printed plan names time limits, retries, rounds, conditions and merge policies."""
-    plan = Seq((PLAN, Call("last", 7, Retry(max_retries=2)), Loop(Call("x"), 3, until=Unread("state.ok"))), Flow("all", "mixed", 60.0))
+    """The printed plan names time limits, retries, approvals, rounds, conditions and merge policies."""
+    last = Call("last", 7, Retry(max_retries=2), approval_timeout_s=3600.0)
+    plan = Seq((PLAN, last, Loop(Call("x"), 3, until=Unread("state.ok"))), Flow("all", "mixed", 60.0))
     assert lines_of(plan) == [
         "all [mixed]: one after another, within 60 s",
         "  main [sequential]: one after another",
@@ -180,7 +271,7 @@ def test_plan_as_lines_tells_everything_that_bounds_it() -> None:
         "    the first that applies",
         "      if event.data.n < 1: small (at most 300 s)",
         "      else: large (at most 300 s)",
-        "  last (at most 7 s, 2 retries)",
+        "  last (at most 7 s, 2 retries, after approval within 3600 s)",
         "  repeat, at most 3 rounds, until state.ok",
         "    x (at most 300 s)",
     ]
@@ -190,3 +281,30 @@ def test_plan_as_lines_ends_somewhere() -> None:
     """A plan of very many steps is printed in part."""
     lines = lines_of(Seq(tuple(Call(f"a{number}") for number in range(5000))))
     assert (len(lines), lines[-1]) == (2001, "...")
+
+
+@pytest.mark.parametrize(
+    ("fact", "level", "fields"),
+    [
+        (
+            WorkflowCreated({"id": "e", "target": "t", "session_id": "s", "data": {"k": "canary"}}, "loop", handlers={"a": "canary"}),
+            "debug",
+            {"event_id": "e", "target": "t", "session_id": "s", "pattern": "loop"},
+        ),
+        (StepCompleted("0.1", "a", 1, 0.5, Patch({"k": "canary"})), "debug", {"position": "0.1", "keys": ["k"]}),
+        (EffectRecorded("0.1", "pay", "canary"), "debug", {"key": "pay"}),
+        (StepFailed("0.1", "a", 1, 0.5, FAILURE), "warning", {"agent": "a"}),
+        (WorkflowPaused("review", ("0.1",)), "info", {"reason": "review", "waiting": ["0.1"]}),
+        (WorkflowCompleted("completed", "completed", 0.5), "info", {"status": "completed"}),
+    ],
+)
+def test_log_lines_tell_facts_and_no_data(fact: Fact, level: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    """A record is one line with what it is about; what events, states and effects hold is not in the log."""
+    log = StructuredLog("debug", "json", tmp_path / "log")
+    log.observe(Record("run-1", 0.0, fact, 3))
+    log.observe(Record("run-1", 0.0, fact))
+    log.close()
+    first, second = (json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
+    assert {**first, "run_id": "run-1", "event": type(fact).__name__, "level": level, "seq": 3, **fields} == first
+    assert "seq" not in second
+    assert "canary" not in (tmp_path / "log").read_text()

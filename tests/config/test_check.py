@@ -66,6 +66,22 @@ AT = "agentflow.toml:"
         ('[flows."..é"]', "AF0104", "1:8", "names are 1 to 64 of: letters A-Z a-z, digits, `_`, `-`, `.`"),
         ("[flows.x]\nretry_attempts = 2\n[flows.x.retry]\nmax_retries = 3", "AF0116", "4:15", "give one of them, or the same number"),
         ('[llm]\nprovider = "openai"\nmodel = "m"\napi_key = {}', "AF0104", "4:11", ""),
+        ("[orchestration]\nmax_process_deaths = 0", "AF0104", "2:22", ""),
+        ("[flows.x]\nmax_process_deaths = 101", "AF0104", "2:22", ""),
+        ("[orchestration]\nmax_process_death = 5", "AF0102", "2:1", "did you mean `max_process_deaths`?"),
+        ("[orchestration]\nrequires_approval = true", "AF0102", "2:1", "it belongs in [agents.<name>]"),
+        ('[agents.a]\nrequires_approval = "yes"', "AF0103", "2:21", "write true"),
+        ('[agents.a]\nrequires_approval = "yes"\napproval_timeout_seconds = 5', "AF0103", "2:21", "write true"),
+        ("[agents.a]\nrequires_approval = true\napproval_timeout_seconds = 0", "AF0104", "3:28", ""),
+        ("[agents.a]\nrequires_approval = true\napproval_timeout_seconds = inf", "AF0104", "3:28", ""),
+        ('[agents.a]\nrequires_approval = true\napproval_timeout_seconds = "2h"', "AF0103", "3:28", "write 7200"),
+        ("[agents.a]\napproval_timeout_seconds = 5", "AF0121", "2:1", "add requires_approval = true, or take it out"),
+        (
+            "[agents.a]\nrequires_approval = false\napproval_timeout_seconds = 5",
+            "AF0191",
+            "3:1",
+            "it counts once requires_approval is true",
+        ),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_code_place_and_hint(told: Callable[..., list[object]], text: str, code: str, place: str, hint: str) -> None:
@@ -96,7 +112,7 @@ def test_a_message_names_the_key_what_it_wants_and_what_it_got(draft: Callable[.
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("[journal]\nurl = 'memory:'", "1:2"),
+        ("[memory]\nurl = 'sqlite:memory.db'", "1:2"),
         ("[executor.ray]\naddress = 'auto'", "1:2"),
         ("[[schedules]]\ncron = '* * * * *'", "1:3"),
         ("[orchestration]\nbudget = { calls = 3 }", "2:1"),

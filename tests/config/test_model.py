@@ -16,6 +16,7 @@ def test_defaults_are_those_of_the_rules() -> None:
         "failure_threshold": 0.5,
         "retry_attempts": 0,
         "max_hops": 32,
+        "max_process_deaths": 3,
         "merge": "ordered",
         "on_error": "stop",
         "on_busy": "queue",
@@ -51,6 +52,12 @@ def test_retries_and_the_runner_have_the_documented_defaults() -> None:
     }
     assert {**runner, "pythonpath": []} == Config().runner.model_dump()
     assert AgentConfig().enabled is True
+
+
+def test_approvals_and_the_journal_have_the_documented_defaults() -> None:
+    """No agent needs an approval; one that does waits a day for it. A run is kept for 30 days."""
+    assert (AgentConfig().requires_approval, AgentConfig().approval_timeout_seconds) == (False, 24 * 3600)
+    assert Config().journal.model_dump() == {"url": None, "durability": None, "retention_days": 30, "snapshot_every": 100}
 
 
 def test_given_names_the_keys_that_were_set() -> None:

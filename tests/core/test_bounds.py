@@ -54,6 +54,7 @@ def test_time_limit_of_a_flow_cuts_its_body() -> None:
 
 def test_jitter_lengthens_waits_by_a_tenth() -> None:
     """With jitter a wait may be a tenth longer."""
+    assert bounds_of(Call("a", 10, approval_timeout_s=86_400.0)) == bounds_of(Call("a", 10))
     assert worst_case_seconds(Call("a", 10, Retry(max_retries=1, initial_delay_s=1))) == pytest.approx(21.1)
 
 

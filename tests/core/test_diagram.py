@@ -83,6 +83,13 @@ def test_no_name_breaks_the_diagram(name: str) -> None:
     assert re.fullmatch(r"(?:[^\W_]|[ _.,:=/+()-]|#\d+;)*", label[1])
 
 
+def test_step_that_needs_an_approval_says_so() -> None:
+    """Whoever looks at the plan sees where it waits for a person."""
+    text = mermaid(Seq((A, Call("b", approval_timeout_s=60.0))))
+    assert 'step0_0["a"]' in text
+    assert 'step0_1["b<br/>after approval"]' in text
+
+
 def test_large_plans_are_drawn_in_part() -> None:
     """Beyond a number of boxes what is left is drawn as one box each, so that a diagram is always made at once."""
     plan: Node = A

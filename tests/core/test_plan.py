@@ -60,10 +60,11 @@ def test_condition_that_is_not_linked_refuses_to_answer() -> None:
 
 def test_plan_as_json() -> None:
     """The JSON of a plan has each node with its kind, its own fields, its flow and its steps."""
-    call = {"kind": "call", "agent": "a", "timeout_seconds": 300.0, "max_retries": 0}
+    call = {"kind": "call", "agent": "a", "timeout_seconds": 300.0, "max_retries": 0, "approval_timeout_seconds": None}
     assert to_dict(A) == call
     assert to_dict(Call("a", 5.0, Retry(3))) == {**call, "timeout_seconds": 5.0, "max_retries": 3}
-    flow = {"flow": "main", "mode": "sequential", "flow_timeout_seconds": None}
+    assert to_dict(Call("a", approval_timeout_s=60.0)) == {**call, "approval_timeout_seconds": 60.0}
+    flow = {"flow": "main", "mode": "sequential", "flow_timeout_seconds": None, "max_process_deaths": 3}
     assert to_dict(Seq((A,), Flow("main", "sequential"))) == {"kind": "seq", **flow, "steps": [call]}
     par = {"kind": "par", "max_concurrency": 2, "failure_threshold": 0.5, "merge": "ordered", "steps": [call]}
     assert to_dict(Par((A,), 2)) == par

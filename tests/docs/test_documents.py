@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples.py"
-RUN_PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "concepts").glob("*.md"))]
+FOLDERS = [ROOT / "docs" / "concepts", ROOT / "docs" / "how-to"]
+RUN_PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 SKIPPED = {"build", "dist", "htmlcov", "out", "__pycache__"}
 
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^()\s]+(?:\([^()\s]*\))?)\)")
@@ -77,6 +78,20 @@ def test_an_example_that_prints_something_else_is_found(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert 1 == done.returncode
     assert "+run-0123456789ab-1 took 0.25 s" in done.stdout
+
+
+def test_a_command_may_name_a_run_that_an_output_above_shows(tmp_path: Path) -> None:
+    """An id in a command stands for the one that was printed in its place, and writing a page anew leaves its ids as they are."""
+    page = tmp_path / "page.md"
+    commands = ("echo run-$(date +%s%N | tail -c 13)-1 | tee id", 'test run-0123456789ab-1 = "$(cat id)" && echo same')
+    text = f"```console\n$ {commands[0]}\nrun-0123456789ab-1\n$ {commands[1]}\nsame\n$ echo for $(cat id)\nPLACE\n```\n"
+    page.write_text(text.replace("PLACE", "for run-0123456789ab-1"), encoding="utf-8")
+    command = [sys.executable, EXAMPLES, page]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stdout
+    page.write_text(text.replace("PLACE", "stale"), encoding="utf-8")
+    subprocess.run([*command[:2], "--write", page], cwd=ROOT, capture_output=True, check=False)
+    assert text.replace("PLACE", "for run-0123456789ab-1") == page.read_text(encoding="utf-8")
 
 
 def test_relative_links_lead_somewhere() -> None:

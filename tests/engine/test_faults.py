@@ -36,7 +36,7 @@ async def test_merge_function_that_raises(tmp_path: Path, error: str) -> None:
     async with runner:
         assert "failed" == (await runner.run(Event(data={"x": 1}))).status
         assert "completed" == (await runner.run(Event())).status
-        assert not runner._engine._runs  # type: ignore[union-attr]
+        assert not runner._engine.runs  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, asyncio.CancelledError, KeyboardInterrupt])

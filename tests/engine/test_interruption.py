@@ -26,9 +26,9 @@ async def _stubborn(release: asyncio.Event) -> None:
 def _assert_empty(runner: Runner) -> None:
     engine = runner._engine
     assert engine is not None
-    assert not engine._runs
-    assert not any(engine._deadlines._queues.values())
-    assert (0, 0, {}) == (engine._intake._running, engine._intake.waiting, engine._intake._sessions)
+    assert not engine.runs
+    assert not any(engine.deadlines._queues.values())
+    assert (0, 0, {}) == (engine.intake._running, engine.intake.waiting, engine.intake._sessions)
 
 
 @pytest.mark.parametrize("manner", ["obeys", "ends late", "never ends"])
@@ -55,7 +55,7 @@ async def test_step_and_event_due_at_the_same_time(make_runner: Any, manner: str
     assert {"obeys": 1, "ends late": 3, "never ends": 16}[manner] == pytest.approx(ended)
     release.set()
     await asyncio.sleep(100)
-    assert 1 == sum(record.type == "WorkflowEnded" for record in records)
+    assert 1 == sum(record.type in ("WorkflowCompleted", "WorkflowFailed", "WorkflowCancelled") for record in records)
     await runner.stop()
     _assert_empty(runner)
 
@@ -300,13 +300,13 @@ async def test_cancel_in_the_tick_after_a_timeout(make_runner: Any) -> None:
     async with runner:
         handle = await runner.emit(Event())
         engine = runner._engine
-        respawn = engine.respawn
+        respawn = engine.spawn
 
         def respawn_and_cancel(*arguments: Any) -> None:
             respawn(*arguments)
             handle.cancel()
 
-        engine.respawn = respawn_and_cancel
+        engine.spawn = respawn_and_cancel
         result = await handle.result()
     assert ("cancelled", ()) == (result.status, result.flags)
     assert 1 == asyncio.get_running_loop().time()

@@ -121,7 +121,9 @@ async def _storm(seed: int, *, with_hooks: bool) -> Counter[str]:
     for name in NAMES:
         runner.register_agent(name, chaos)
     ended: Counter[str] = Counter()
-    runner.observe(lambda record: ended.update([record.run_id] if record.type == "WorkflowEnded" else []))
+    runner.observe(
+        lambda record: ended.update([record.run_id] if record.type in ("WorkflowCompleted", "WorkflowFailed", "WorkflowCancelled") else [])
+    )
     if with_hooks:
         _add_hooks(runner, chance, counts)
     await runner.start()
@@ -140,8 +142,8 @@ async def _storm(seed: int, *, with_hooks: bool) -> Counter[str]:
     assert {result.run_id for result in results if result.reason == "stopped"} <= set(report.cancelled)
     assert chaos.stubborn >= len(report.abandoned)
     engine: Any = runner._engine
-    intake = engine._intake
-    assert (set(), 0, {}) == (engine._runs, len(engine._deadlines), engine.supervision.abandoned)
+    intake = engine.intake
+    assert (set(), 0, {}) == (engine.runs, len(engine.deadlines), engine.supervision.abandoned)
     assert (0, 0, {}, 0) == (intake._running, intake.waiting, intake._sessions, len(intake._blocked))
     assert not any(handle._run.steps for handle in handles)
     if with_hooks:

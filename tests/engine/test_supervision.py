@@ -223,7 +223,7 @@ async def _told(handler: Handler, interruption: str) -> dict[str, Any]:
     await runner.stop()
     engine = runner._engine
     assert engine is not None
-    assert not engine._runs
+    assert not engine.runs
     assert not engine.supervision.abandoned
     for task in world.leaked:
         task.cancel()

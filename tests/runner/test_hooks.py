@@ -384,7 +384,7 @@ async def test_callbacks_and_observers_added_while_a_step_runs(make_runner: Make
     async with runner:
         result = await runner.run(Event())
     assert ("completed", ["a", "b"]) == (result.status, seen)
-    assert ["StepCompleted", "StepStarted", "StepCompleted", "WorkflowEnded"] == records
+    assert ["StepCompleted", "StepStarted", "StepCompleted", "WorkflowCompleted"] == records
 
 
 async def test_observer_added_while_a_step_runs(make_runner: Make) -> None:
@@ -397,7 +397,7 @@ async def test_observer_added_while_a_step_runs(make_runner: Make) -> None:
     runner = make_runner(SEQUENCE, {"a": a})
     async with runner:
         assert "completed" == (await runner.run(Event())).status
-    assert ["StepCompleted", "WorkflowEnded"] == [record.type for record in records]
+    assert ["StepCompleted", "WorkflowCompleted"] == [record.type for record in records]
 
 
 async def test_case_36_unregister(make_runner: Make) -> None:

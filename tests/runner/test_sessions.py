@@ -34,10 +34,10 @@ def _now() -> float:
 def _assert_empty(runner: Runner) -> None:
     engine = runner._engine
     assert engine is not None
-    intake = engine._intake
-    assert (set(), 0, 0, {}, 0) == (engine._runs, intake._running, intake.waiting, intake._sessions, intake._promised)
+    intake = engine.intake
+    assert (set(), 0, 0, {}, 0) == (engine.runs, intake._running, intake.waiting, intake._sessions, intake._promised)
     assert not intake._blocked
-    assert 0 == len(engine._deadlines)
+    assert 0 == len(engine.deadlines)
 
 
 async def test_one_session_runs_one_at_a_time_in_order(make_runner: Make) -> None:
@@ -146,7 +146,7 @@ async def test_queue_never_holds_more_than_its_size(make_runner: Make) -> None:
 
     async def a(event: Event, state: State) -> None:
         nonlocal peak
-        peak = max(peak, runner._engine._intake.waiting)  # type: ignore[union-attr]
+        peak = max(peak, runner._engine.intake.waiting)  # type: ignore[union-attr]
         seen.append(event.data["n"])
         await asyncio.sleep(0.01)
 
@@ -387,13 +387,15 @@ async def test_case_35_records_of_one_run(make_runner: Make) -> None:
     runner.observe(records.append)
     async with runner:
         result = await runner.run(Event(session_id="s"))
-    assert ["WorkflowCreated", "StepStarted", "StepRetried", "StepCompleted", "WorkflowEnded"] == [record.type for record in records]
+    assert ["WorkflowCreated", "StepStarted", "StepRetried", "StepStarted", "StepCompleted", "WorkflowCompleted"] == [
+        record.type for record in records
+    ]
     assert {result.run_id} == {record.run_id for record in records}
     assert ["s", "0.0", ("x",), "completed"] == [
         records[0].fact.session_id,
         records[1].fact.position,
-        records[3].fact.keys,
-        records[4].fact.status,
+        records[4].fact.keys,
+        records[5].fact.status,
     ]
     assert all(record.to_dict()["run_id"] == result.run_id for record in records)
 

@@ -1,0 +1,179 @@
+"""History: what a store knows of runs, for whoever looks. It only reads, and runs nothing but conditions and merge functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentflow.core.codec import decode
+from agentflow.core.entry import Entry
+from agentflow.core.plan import Node
+from agentflow.core.plan_codec import FindFunction, MakeRule, decode_plan
+from agentflow.core.records import PlanMoved, Record, WorkflowCreated
+from agentflow.core.replay import event_of, replay
+from agentflow.core.run_row import RunFilter, RunRow
+from agentflow.core.run_view import RunView, view_of
+from agentflow.core.standing import Standing
+from agentflow.engine.verification import Problem, Verification
+from agentflow.errors import JournalDamagedError, JournalVersionError, RunNotFoundError
+from agentflow.ports import Store
+
+MOST_NAMED = 5  # runs that an ambiguous prefix is told to begin
+DEAD = "dead_lettered"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """All records of a run up to one of them, and the run's row as it was when they were read."""
+
+    row: RunRow
+    entries: list[Entry]
+    records: list[Record]
+    last_seq: int
+
+    @property
+    def created(self) -> WorkflowCreated:
+        """How the run began.
+
+        Raises:
+            JournalDamagedError: its first record does not say so.
+        """
+        fact = self.records[0].fact
+        if not isinstance(fact, WorkflowCreated):
+            raise JournalDamagedError(self.row.run_id, 0, "does not say how the run began")
+        return fact
+
+
+class History:
+    """Reads runs back from a store that is open.
+
+    Args:
+        store: where they are.
+        rule: compiles a condition.
+        function: finds the merge function `module:function`.
+    """
+
+    def __init__(self, store: Store, rule: MakeRule, function: FindFunction) -> None:
+        self._store = store
+        self._rule = rule
+        self._function = function
+        self._plans: dict[str, Node] = {}
+
+    async def runs(self, wanted: RunFilter) -> list[RunRow]:
+        """Return the rows that fit."""
+        return await self._store.rows(wanted)
+
+    async def find(self, run_id: str) -> RunRow:
+        """Return the row of a run, named by its id or by a beginning that no other id has.
+
+        Raises:
+            RunNotFoundError: there is none, or more than one.
+        """
+        row = await self._store.row(run_id)
+        if row is not None:
+            return row
+        found = [row for row in await self._store.rows(RunFilter()) if row.run_id.startswith(run_id)] if run_id else []
+        if len(found) == 1:
+            return found[0]
+        hint = ""
+        if found:
+            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+            hint = f"{', '.join(row.run_id for row in found[:MOST_NAMED])}{more} begin so"
+        raise RunNotFoundError(run_id, where=self._store.url, hint=hint)
+
+    async def view(self, run_id: str, at: int | None = None) -> RunView:
+        """Return a run as it stands, or as it stood after its record number `at`.
+
+        Raises:
+            RunNotFoundError: there is no such run, or it has no such record.
+            JournalDamagedError, StoreDamagedError: its journal cannot be read.
+            JournalVersionError: a later release wrote it.
+        """
+        recorded = await self.recorded(run_id, at)
+        standing = await self.standing(recorded)
+        return view_of(recorded.row, standing, recorded.records, recorded.last_seq)
+
+    async def events(self, run_id: str, start: int = 0) -> list[Record]:
+        """Return a run's records from number `start` on.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            JournalDamagedError, StoreDamagedError: one of them cannot be read.
+            JournalVersionError: a later release wrote it.
+        """
+        row = await self.find(run_id)
+        return [decode(row.run_id, entry) for entry in await self._store.entries(row.run_id, start)]
+
+    async def blocked(self) -> dict[str, str]:
+        """Return the runs whose turn does not come because their session's run is paused, each with that run's id."""
+        holders: dict[str, RunRow] = {}
+        found: dict[str, str] = {}
+        for row in await self._store.rows(RunFilter(is_open=True, newest_first=False)):
+            holder = holders.setdefault(row.session_id, row) if row.session_id is not None else row
+            if holder is not row and holder.state == "paused" and row.state == "pending":
+                found[row.run_id] = holder.run_id
+        return found
+
+    async def expired(self, before: float) -> list[RunRow]:
+        """Return the runs that ended before a time, in seconds since the epoch; dead letters are kept whatever their age."""
+        rows = await self._store.rows(RunFilter(is_open=False, newest_first=False))
+        return [row for row in rows if row.ended_at is not None and row.ended_at < before and DEAD not in row.flags]
+
+    async def verify(self, run_id: str | None = None) -> list[Problem]:
+        """Return all that is wrong with one run, or with the whole journal; [] when nothing is.
+
+        Each record's checksum and place in the chain, whether the records replay, whether the row and the snapshot say the
+        same as they do, and for the whole journal whether every accepted run is in exactly one state.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return await Verification(self._store, self).problems(run_id)
+
+    async def recorded(self, run_id: str, at: int | None = None) -> Recorded:
+        """Return a run's records, to its last one or to number `at`; they were not checked.
+
+        Raises:
+            RunNotFoundError: there is no such run, or it has no such record.
+            JournalDamagedError, JournalVersionError, StoreDamagedError: as `view`.
+        """
+        row = await self.find(run_id)
+        entries = await self._store.entries(row.run_id)
+        while (again := await self._store.row(row.run_id)) is not None and again != row:
+            row, entries = again, await self._store.entries(row.run_id)  # somebody wrote meanwhile: the two go together
+        last_seq = len(entries) - 1
+        if not entries:
+            raise JournalDamagedError(row.run_id, 0, "is missing")
+        if at is not None and not 0 <= at <= last_seq:
+            hint = f"it has the records 0 to {last_seq}"
+            raise RunNotFoundError(f"{row.run_id}, record {at}", where=self._store.url, hint=hint)
+        entries = entries if at is None else entries[: at + 1]
+        return Recorded(row, entries, [decode(row.run_id, entry) for entry in entries], last_seq)
+
+    async def standing(self, recorded: Recorded, *, is_whole: bool = False) -> Standing:
+        """Return what records come to, from a snapshot where one helps; with `is_whole` from the first record on.
+
+        Raises:
+            JournalDamagedError, JournalVersionError, StoreDamagedError: as `view`.
+        """
+        run_id, entries, records, created = recorded.row.run_id, recorded.entries, recorded.records, recorded.created
+        moves = [(record.seq or 0, record.fact.plan_hash) for record in records if isinstance(record.fact, PlanMoved)]
+        moved_at, plan_hash = moves[-1] if moves else (0, created.plan_hash)
+        plan = await self._plan(run_id, plan_hash)
+        event = event_of(run_id, created)
+        snapshot = None if is_whole else await self._store.snapshot(run_id)
+        if snapshot is not None and moved_at <= snapshot[0] < len(entries):
+            try:
+                return replay(run_id, plan, event, entries[snapshot[0] + 1 :], snapshot[1])
+            except (JournalDamagedError, JournalVersionError) as error:
+                if error.seq is not None:
+                    raise  # a record; a snapshot that cannot be read is no loss: all records are there
+        return replay(run_id, plan, event, entries)
+
+    async def _plan(self, run_id: str, plan_hash: str) -> Node:
+        plan = self._plans.get(plan_hash)
+        if plan is None:
+            body = await self._store.plan(plan_hash)
+            if body is None:
+                raise JournalDamagedError(run_id, None, f"its plan {plan_hash or 'without a hash'} is not kept")
+            plan = self._plans[plan_hash] = decode_plan(plan_hash, body, self._rule, self._function)
+        return plan

@@ -1,0 +1,261 @@
+"""RecordedRuns: the part of a runner that deals with its journal: to open it, to read runs back, and to go on with them."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentflow import app
+from agentflow.agents.entrypoint import Finder
+from agentflow.core.merge import Combine
+from agentflow.core.plan_codec import decode_plan
+from agentflow.core.records import Record
+from agentflow.core.run_row import RunFilter, RunRow
+from agentflow.core.run_view import RunView
+from agentflow.core.state import State
+from agentflow.engine.desk import Desk
+from agentflow.engine.engine import Engine
+from agentflow.engine.forking import fork
+from agentflow.engine.history import History
+from agentflow.engine.journal import Journals
+from agentflow.engine.program import Program
+from agentflow.engine.run import RunHandle
+from agentflow.errors import IllegalTransitionError, RunnerStateError, RunNotFoundError, StoreError
+from agentflow.ports import Store
+
+if TYPE_CHECKING:
+    from agentflow.stores.control import ControlServer
+
+# Whoever has the lock of a journal's file is the only one there, for as long as it lives: a lease need not end before it does.
+LEASE_S = 10 * 365 * 86_400.0
+
+
+class RecordedRuns(ABC):
+    """What a runner does with recorded runs.
+
+    Attributes:
+        journal_url: where its runs are recorded; `memory:` when they are not, or only while it lives.
+    """
+
+    def __init__(self, project: app.Project, adapters: app.Adapters, default_journal: str) -> None:
+        self._project = project
+        self._adapters = adapters
+        self._journal = project.journal(default_journal)
+        self._store: Store | None = None
+        self._history: History | None = None
+        self._control: ControlServer | None = None
+        self._desk: Desk | None = None
+        self._function: Callable[[str], Combine]  # finds a merge function
+        self.journal_url = self._journal.url
+
+    @abstractmethod
+    def _taking_engine(self) -> Engine:
+        """Return the engine, while it takes events."""
+
+    async def _open_journals(self, program: Program, finder: Finder) -> Journals | None:
+        """Open the store, unless nothing is to be kept; a plan that waits for people needs one, if only in memory."""
+        choice, told = self._journal, self._project.config.journal
+        is_asked_for = choice.path is not None or (told.url is not None and told.durability is None)
+        if not is_asked_for and not program.has_approvals:
+            return None
+        log, folder, clock = self._adapters.log, self._project.folder, self._adapters.clock
+        self._control = control = app.control_of(choice, self._answer)
+        address = "" if control is None else control.address
+        warn: Callable[[str], None] = lambda text: log.warn("journal", {"detail": text}) if log.is_wanted else None  # noqa: E731
+        self._store = store = app.store_of(choice, control=address, warn=warn)
+        try:
+            await store.open()
+        except BaseException:
+            await self._close_journals()
+            raise
+        self._function = lambda name: finder.function(name, folder)
+        self._history = History(store, app.compile_rule, self._function)
+        owner = clock.fresh_id()
+        await store.renew(owner, LEASE_S)
+        return Journals(
+            store,
+            clock,
+            asyncio.get_running_loop(),
+            owner,
+            lambda plan_hash, body: decode_plan(plan_hash, body, app.compile_rule, self._function),
+            choice.snapshot_every,
+        )
+
+    async def _open_desk(self, engine: Engine) -> None:
+        """Take orders from other processes, while the journal is a file; without a socket the runs go on all the same."""
+        if self._store is None or self._history is None or self._control is None:
+            return
+        self._desk = Desk(self._store, self._history, self._adapters.clock, engine)
+        try:
+            await self._control.start()
+        except StoreError as error:
+            self._adapters.log.warn("control", {"detail": str(error)})
+
+    async def _answer(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert self._desk is not None  # noqa: S101 - it is there before anybody is listened to
+        return await self._desk.answer(order)
+
+    async def _close_journals(self) -> None:
+        if self._control is not None:
+            await self._control.close()
+        if self._store is not None:
+            await self._store.close()
+
+    # --- going on ---
+
+    async def resume(self, run_id: str | None = None, *, plan: str | None = None, accept: bool = False) -> list[RunHandle]:
+        """Go on with recorded runs whose owner has died or stopped, and return their handles; all of them when no run is named.
+
+        A run that somebody has paused goes on only when it is named; one that waits for people goes on waiting.
+
+        Args:
+            run_id: the run; None for all that are unfinished.
+            plan: None goes on under the plan that is recorded for the run, "current" moves the named run to the present one.
+            accept: with `plan`: count the steps that do not fit the present plan as never done.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            IllegalTransitionError: it has ended, or another owner goes on with it, or it waits for people only.
+            PlanMismatchError: it does not fit the present plan.
+            RunnerStateError: nothing is recorded here, or the runner is not started.
+            StoreError: the journal cannot be read or written.
+        """
+        engine, journals = self._recording()
+        if plan not in (None, "current"):
+            raise RunnerStateError(f"resume cannot move a run to plan {plan!r}", hint='plan="current" is the one there is')
+        if run_id is not None and run_id in {run.run_id for run in engine.runs}:
+            run = await engine.recovery.known(run_id)
+            await engine.control.resume(run, "resume")
+            return [RunHandle(run, engine)]
+        rows = await journals.store.take(journals.owner, lease_s=LEASE_S, run_ids=None if run_id is None else [run_id])
+        if run_id is not None and not rows:
+            rows = [await self._laid_aside(journals, run_id)]
+        if plan is not None:
+            rows = [await engine.recovery.move(row, is_accepted=accept) for row in rows]
+        runs = engine.recovery.take_over(rows)
+        if run_id is not None:
+            for run in runs:
+                await engine.recovery.until_read(run)
+                if run.is_paused:
+                    await engine.control.resume(run, "resume")
+        return [RunHandle(run, engine) for run in runs]
+
+    async def handle(self, run_id: str) -> RunHandle:
+        """Return the handle of a run: of one that goes on here, or of one that is only recorded.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RunnerStateError: nothing is recorded here, or the runner is not started.
+            JournalDamagedError, StoreError: its journal cannot be read.
+        """
+        engine, _ = self._recording()
+        return RunHandle(await engine.recovery.known(run_id), engine)
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: int | None = None,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - what the command line calls it, too
+        config: str | Path | None = None,
+    ) -> RunHandle:
+        """Begin a new run that has done what another one had done after its record number `at`, and goes on from there.
+
+        Args:
+            run_id: the run to start from; it is not changed.
+            at: a record's number; None takes all, but for how the run ended.
+            set: keys of the state to change before the new run goes on.
+            config: a file whose plan the new run walks; None takes the plan that is recorded.
+
+        Raises:
+            RunNotFoundError: there is no such run or record.
+            PlanMismatchError: what was done does not fit the plan of `config`.
+            ConfigError, MissingHandlerError: `config` cannot be run here.
+            InvalidValueError: a value of `set` is not JSON.
+            RunnerStateError: nothing is recorded here, or the runner is not started.
+        """
+        engine, _ = self._recording()
+        program = None
+        if config is not None:
+            project = app.load(config)
+            project.require(may_lack_modes=False)
+            program = project.program(
+                lambda name: (_ for _ in ()).throw(RunnerStateError(f"{name} is not loaded for a fork")), engine.agents
+            )
+        recorded = await self._read_back().recorded(run_id, at)
+        changes = State(dict(set)) if set else None
+        return RunHandle(await fork(engine, recorded, program, changes), engine)
+
+    async def _laid_aside(self, journals: Journals, run_id: str) -> RunRow:
+        """Return the row of a run that could not be taken: this runner has it, and does not go on with it.
+
+        Raises:
+            RunNotFoundError: there is none.
+            IllegalTransitionError: it has ended, or another owner goes on with it.
+        """
+        row = await journals.store.row(run_id)
+        if row is None:
+            raise RunNotFoundError(run_id, where=journals.store.url)
+        if not row.is_open or row.owner != journals.owner:
+            raise IllegalTransitionError(run_id, row.state, "resume", "another owner goes on with it" if row.is_open else "")
+        return row
+
+    # --- reading back ---
+
+    async def runs(
+        self,
+        *,
+        state: str | None = None,
+        status: str | None = None,
+        pattern: str | None = None,
+        session: str | None = None,
+        since: float | None = None,
+        limit: int | None = None,
+    ) -> list[RunRow]:
+        """Return the recorded runs that fit, the newest first; what is None is not asked about.
+
+        Args:
+            state: pending, running, paused, recovering, completed, failed or cancelled.
+            status: completed, partial, failed, timed_out or cancelled.
+            pattern: the mode of the main flow.
+            session: the session's id.
+            since: began at this time or later, in seconds since the epoch.
+            limit: at most so many.
+
+        Raises:
+            RunnerStateError: nothing is recorded here.
+        """
+        wanted = RunFilter(state=state, status=status, pattern=pattern, session_id=session, since=since, limit=limit)
+        return await self._read_back().runs(wanted)
+
+    async def get(self, run_id: str, *, at: int | None = None) -> RunView:
+        """Return a run as it stands, or as it stood after its record number `at`: row, state, outputs, steps, usage.
+
+        Raises:
+            RunNotFoundError: there is no such run or record.
+            JournalDamagedError, StoreDamagedError: its journal cannot be read.
+            RunnerStateError: nothing is recorded here.
+        """
+        return await self._read_back().view(run_id, at)
+
+    async def events(self, run_id: str) -> list[Record]:
+        """Return a run's records, in order.
+
+        Raises:
+            as `get`.
+        """
+        return await self._read_back().events(run_id)
+
+    def _recording(self) -> tuple[Engine, Journals]:
+        engine = self._taking_engine()
+        if engine.journals is None:
+            raise RunnerStateError("nothing is recorded here", hint='add [journal] with url = "sqlite:PATH"')
+        return engine, engine.journals
+
+    def _read_back(self) -> History:
+        if self._history is None:
+            raise RunnerStateError("nothing is recorded here", hint='add [journal] with url = "sqlite:PATH", and start the runner')
+        return self._history

@@ -1,0 +1,1 @@
+"""Stores: where journals are kept. Each one passes the suite in tests/stores."""

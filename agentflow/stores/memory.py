@@ -1,0 +1,188 @@
+"""MemoryStore: journals in this process's memory, for tests and for `durability = "none"`."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from agentflow.core.append import Append
+from agentflow.core.entry import Entry
+from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow
+from agentflow.errors import AgentflowError, DuplicateEventError, FencedError, StoreError
+from agentflow.stores.leases import Leases
+
+
+@dataclass(slots=True)
+class _Run:
+    row: RunRow
+    entries: list[Entry] = field(default_factory=list)
+    snapshot: tuple[int, bytes] | None = None
+
+
+class MemoryStore:
+    """Keeps the contract of `Store` in dicts; all of it is gone with the process, and an append is done at once."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, _Run] = {}  # in order of acceptance
+        self._events: dict[str, str] = {}
+        self._plans: dict[str, bytes] = {}
+        self._epochs: dict[str, int] = {}
+        self._leases = Leases()
+        self._loop: AbstractEventLoop
+
+    @property
+    def url(self) -> str:
+        """`memory:`."""
+        return "memory:"
+
+    @property
+    def durability(self) -> str:
+        """Always "none"."""
+        return "none"
+
+    async def open(self) -> None:
+        """Nothing has to be made ready."""
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """Nothing has to be let go: what was kept can still be read."""
+
+    def append(self, append: Append) -> Future[None]:
+        """Add entries to one run; the future is done at once. See `Store.append`."""
+        done: Future[None] = self._loop.create_future()
+        refusal = self._why_refused(append)
+        if refusal is not None:
+            done.set_exception(refusal)
+            return done
+        row = append.row
+        if append.is_new and row is not None:
+            self._runs[append.run_id] = _Run(row)
+            self._events[row.event_id] = append.run_id
+        run = self._runs[append.run_id]
+        run.entries += append.entries
+        if row is not None:
+            run.row = replace(row, epoch=run.row.epoch, owner=run.row.owner, event_id=run.row.event_id, event_hash=run.row.event_hash)
+        if append.plan is not None:
+            self._plans.setdefault(*append.plan)
+        if append.snapshot is not None:
+            run.snapshot = append.snapshot
+        done.set_result(None)
+        return done
+
+    def _why_refused(self, append: Append) -> AgentflowError | None:
+        run_id, row = append.run_id, append.row
+        run = self._runs.get(run_id)
+        if append.is_new:
+            if row is None or row.run_id != run_id:
+                return StoreError(f"run {run_id} cannot be written: it is new and comes without its row")
+            known = self._events.get(row.event_id)
+            if known is not None:
+                return DuplicateEventError(row.event_id, run_id=known, is_same=self._runs[known].row.event_hash == row.event_hash)
+            if run is not None:
+                return FencedError(run_id, "somebody else has written it")
+            epoch, length = row.epoch, 0
+        elif run is None:
+            return FencedError(run_id, "there is no such run")
+        else:
+            epoch, length = run.row.epoch, len(run.entries)
+        if epoch != append.epoch:
+            return FencedError(run_id, f"epoch {append.epoch} is over, it is epoch {epoch} now")
+        if length != append.expected_seq:
+            return FencedError(run_id, f"its journal has {length} records, not {append.expected_seq}")
+        for seq, entry in enumerate(append.entries, length):
+            if entry.seq != seq:
+                return StoreError(f"run {run_id}: an entry says seq {entry.seq} at the place of {seq}")
+        return None
+
+    async def take(self, owner: str, *, lease_s: float, run_ids: Collection[str] | None = None, limit: int | None = None) -> list[RunRow]:
+        """Make `owner` alive and give it the open runs whose owner is dead, oldest first."""
+        alive = self._leases.living(self._loop.time())
+        self._leases.renew(owner, lease_s, self._loop.time())
+        taken: list[RunRow] = []
+        for run in self._runs.values():
+            if limit is not None and len(taken) >= limit:
+                break
+            row = run.row
+            if row.is_open and row.owner not in alive and (run_ids is None or row.run_id in run_ids):
+                run.row = replace(row, epoch=row.epoch + 1, owner=owner)
+                taken.append(run.row)
+        return taken
+
+    async def renew(self, owner: str, lease_s: float) -> None:
+        """Keep `owner` alive for `lease_s` more seconds."""
+        self._leases.renew(owner, lease_s, self._loop.time())
+
+    async def release(self, owner: str) -> None:
+        """End the owner's lease and its holds."""
+        self._leases.release(owner)
+
+    async def hold(self, name: str, owner: str, lease_s: float) -> int | None:
+        """Hold a named lease and return its epoch, or None when another living owner holds it."""
+        now = self._loop.time()
+        if self._leases.is_held(name, owner, now):
+            return None
+        epoch = self._leases.prolong(name, owner, lease_s, now)
+        if epoch is None:
+            epoch = self._epochs[name] = self._epochs.get(name, 0) + 1
+            self._leases.hold(name, owner, epoch, now + lease_s)
+        return epoch
+
+    async def row(self, run_id: str) -> RunRow | None:
+        """Return the run's row."""
+        run = self._runs.get(run_id)
+        return None if run is None else run.row
+
+    async def row_of_event(self, event_id: str) -> RunRow | None:
+        """Return the row of the run that serves this event."""
+        return await self.row(self._events.get(event_id, ""))
+
+    async def rows(self, wanted: RunFilter) -> list[RunRow]:
+        """Return the rows that fit."""
+        rows = [run.row for run in self._runs.values() if wanted.fits(run.row)]
+        if wanted.newest_first:
+            rows.reverse()
+        return rows[: wanted.limit]
+
+    async def entries(self, run_id: str, start: int = 0, stop: int | None = None) -> list[Entry]:
+        """Return the run's entries from seq `start` to before `stop`."""
+        run = self._runs.get(run_id)
+        return run.entries[start:stop] if run else []
+
+    async def snapshot(self, run_id: str) -> tuple[int, bytes] | None:
+        """Return the run's newest snapshot as (seq, body)."""
+        run = self._runs.get(run_id)
+        return None if run is None else run.snapshot
+
+    async def plan(self, plan_hash: str) -> bytes | None:
+        """Return the plan kept under this hash."""
+        return self._plans.get(plan_hash)
+
+    async def delete(self, run_ids: Collection[str]) -> int:
+        """Delete those of these runs that have ended; return how many it were."""
+        ended = [run_id for run_id in dict.fromkeys(run_ids) if run_id in self._runs and not self._runs[run_id].row.is_open]
+        for run_id in ended:
+            del self._events[self._runs.pop(run_id).row.event_id]
+        used = {run.row.plan_hash for run in self._runs.values()}
+        self._plans = {plan_hash: body for plan_hash, body in self._plans.items() if plan_hash in used}
+        return len(ended)
+
+    async def counts(self) -> dict[str, int]:
+        """Return how many runs there are in each state, `runs` in all, and `records`; `bytes` is 0, for none are on disk."""
+        counts = dict.fromkeys(sorted(OPEN_STATES | TERMINAL_STATES), 0)
+        for run in self._runs.values():
+            counts[run.row.state] += 1
+        counts["runs"] = len(self._runs)
+        counts["records"] = sum(len(run.entries) for run in self._runs.values())
+        counts["bytes"] = 0
+        return counts
+
+    async def backup(self, path: Path) -> None:
+        """Refuse: there is nothing that would outlive the process.
+
+        Raises:
+            StoreError: always.
+        """
+        raise StoreError(f"a journal in memory cannot be copied to {path}", hint='set [journal] url = "sqlite:PATH"')

@@ -1,0 +1,226 @@
+"""Writer: the one thread that writes a journal. What waits when it comes round shares one commit."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TypeAlias, TypeVar
+
+from agentflow.core.append import Append
+from agentflow.errors import AgentflowError, StorageError, StorageFullError, StoreDamagedError, StoreError
+from agentflow.stores.tables import Outcome, Tables
+
+Result = TypeVar("Result")
+Work: TypeAlias = Callable[[Tables], Result]
+_Item: TypeAlias = tuple[Append | Work[object] | None, "Future[object] | Future[None]"]
+_Settled: TypeAlias = tuple["Future[object] | Future[None]", object, Exception | None]
+
+_PAGE = 2048
+_BACKLOG = 1000  # pages written since the last checkpoint, about 2 MB: time for the next one. A log that begins anew is faster to sync
+_IDLE_BACKLOG = 256
+_IDLE_S = 1.0
+_LONG_LOG = 8000  # pages in the log, about 16 MB: wait a little for readers that keep it from beginning anew
+_TOO_LONG_LOG = 32000  # about 64 MB: say so
+_PATIENCE = ("PRAGMA busy_timeout = 200", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA busy_timeout = 5000")
+
+
+class Writer:
+    """Takes appends and other work from the event loop, does them in a thread, and settles their futures in the loop.
+
+    An error of the file as a whole (a failed write or fsync) is never met by trying again on the same connection: it is
+    closed, the journal is opened anew, and what is found there decides.
+
+    Args:
+        connect: opens the writing connection; called in the thread.
+        on_fault: called in the thread after an I/O error, so that readers drop their connections too.
+        warn: is told what somebody should look at.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], on_fault: Callable[[], None], warn: Callable[[str], None]) -> None:
+        self._connect = connect
+        self._on_fault = on_fault
+        self._warn = warn
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._loop: AbstractEventLoop
+        self._thread: threading.Thread | None = None
+        self._tables: Tables | None = None
+        self._backlog = 0
+        self._has_warned = False
+        self.commits = 0
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin; the connection is opened by the first work."""
+        self._loop = loop
+        self._thread = threading.Thread(target=self._run, name="agentflow-journal", daemon=True)
+        self._thread.start()
+
+    def append(self, append: Append) -> Future[None]:
+        """Queue an append; the future is done when its commit is."""
+        future: Future[None] = self._loop.create_future()
+        self._queue.put((append, future))
+        return future
+
+    async def do(self, work: Work[Result]) -> Result:
+        """Do something else with the tables, in turn."""
+        future: Future[object] = self._loop.create_future()
+        self._queue.put((work, future))
+        return await future  # type: ignore[return-value]
+
+    async def stop(self) -> None:
+        """Do what is queued, then close the connection and end the thread."""
+        if self._thread is not None:
+            future: Future[None] = self._loop.create_future()
+            self._queue.put((None, future))
+            self._thread = None
+            await future
+
+    def _run(self) -> None:
+        while True:
+            batch = self._gather()
+            settled: list[_Settled] = []
+            appends: list[tuple[Append, Future[None]]] = []
+            for item, future in batch:
+                if isinstance(item, Append):
+                    appends.append((item, future))  # type: ignore[arg-type]
+                    continue
+                if appends:
+                    settled += self._commit(appends)
+                    appends = []
+                settled.append(self._do(item, future))
+            if appends:
+                settled += self._commit(appends)
+            is_over = bool(batch) and batch[-1][0] is None
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                if settled:
+                    self._loop.call_soon_threadsafe(_settle, settled)
+            if is_over:
+                return
+            if self._backlog >= (_BACKLOG if batch else _IDLE_BACKLOG):
+                self._checkpoint()
+
+    def _gather(self) -> list[_Item]:
+        """Return what waits; nothing when it was quiet for a second and the log should be worked off."""
+        queue = self._queue
+        try:
+            batch = [queue.get(timeout=_IDLE_S if self._backlog >= _IDLE_BACKLOG else None)]
+        except Empty:
+            return []
+        try:
+            while batch[-1][0] is not None:
+                batch.append(queue.get_nowait())
+        except Empty:
+            pass
+        return batch
+
+    def _do(self, work: Work[object] | None, future: Future[object] | Future[None]) -> _Settled:
+        try:
+            if work is None:
+                self._close()
+                return future, None, None
+            return future, work(self._ready()), None
+        except sqlite3.Error as error:
+            return future, None, self._after_error(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, who asked must hear of it, and the thread must go on
+            return future, None, error
+
+    def _commit(self, appends: list[tuple[Append, Future[None]]]) -> list[_Settled]:
+        group = [append for append, _ in appends]
+        outcomes: Sequence[Exception | None]
+        try:
+            outcomes = self._ready().write(group)
+            self.commits += 1
+            self._backlog += sum(map(_pages, group))
+        except sqlite3.Error as error:
+            told = self._after_error(error)
+            outcomes = self._decide(group, told) if isinstance(told, StorageError) and told.is_unknown else [told] * len(group)
+        except Exception as error:  # noqa: BLE001 - as above
+            outcomes = [error] * len(group)
+        return [(future, None, outcome) for (_, future), outcome in zip(appends, outcomes, strict=True)]
+
+    def _ready(self) -> Tables:
+        if self._tables is None:
+            self._tables = Tables(self._connect())
+        return self._tables
+
+    def _after_error(self, error: sqlite3.Error) -> AgentflowError:
+        """Say what a failed transaction means; after an I/O error the connection is gone."""
+        kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if kind == sqlite3.SQLITE_FULL:
+            return StorageFullError("there is no room left for the journal", hint="make room; it goes on by itself")
+        if kind == sqlite3.SQLITE_BUSY:
+            return StorageError("the journal is locked by another program", hint="end what has it open")
+        was_ready = self._tables is not None
+        self._close()
+        self._on_fault()
+        if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return StoreDamagedError(f"the journal cannot be written: {error}")
+        return StorageError(f"the journal could not be written: {error}", is_unknown=was_ready)
+
+    def _decide(self, group: Sequence[Append], unknown: AgentflowError) -> Sequence[Outcome]:
+        """After an I/O error: open the journal anew, and see which appends are in it.
+
+        What is found may be in the system's memory only, for the failed fsync may have dropped it. So it counts once it
+        was copied into the file proper by a checkpoint, whose own fsync is of what was written just now.
+        """
+        try:
+            tables = self._ready()
+            found = [tables.holds(append) for append in group]
+            if any(found) and not _is_checkpointed(tables.connection):
+                return [unknown] * len(group)
+        except (sqlite3.Error, StoreError, OSError):
+            self._close()
+            return [unknown] * len(group)
+        lost = StorageError(f"{unknown.message}; nothing of it was written")
+        return [None if is_found else lost for is_found in found]
+
+    def _checkpoint(self) -> None:
+        """Copy the log into the file, as far as readers let it, so that the log begins anew."""
+        if self._tables is None:
+            return
+        execute = self._tables.connection.execute
+        try:
+            _, length, _ = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if length > _LONG_LOG:
+                for pragma in _PATIENCE:
+                    found = execute(pragma).fetchone()
+                    length = found[1] if len(found) > 1 else length
+            self._backlog = 0
+        except sqlite3.Error as error:
+            self._backlog = 0
+            self._after_error(error)
+            return
+        if length > _TOO_LONG_LOG and not self._has_warned:
+            self._has_warned = True
+            self._warn(f"the journal's log has {length * _PAGE >> 20} MB, because a reader keeps it open; end that reader")
+
+    def _close(self) -> None:
+        if self._tables is not None:
+            with suppress(sqlite3.Error):  # it may be the connection that failed
+                self._tables.connection.close()
+            self._tables = None
+
+
+def _pages(append: Append) -> int:
+    """Estimate how many pages an append adds to the log."""
+    size = sum(len(entry.body) for entry in append.entries)
+    size += len(append.snapshot[1]) if append.snapshot else 0
+    return 2 + size // _PAGE + (4 if append.row is not None else 0)
+
+
+def _is_checkpointed(connection: sqlite3.Connection) -> bool:
+    is_busy, length, done = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+    return not is_busy and length == done
+
+
+def _settle(settled: list[_Settled]) -> None:
+    for future, result, error in settled:
+        if future.done():  # whoever waited was cancelled
+            continue
+        if error is None:
+            future.set_result(result)  # type: ignore[arg-type]
+        else:
+            future.set_exception(error)
