@@ -7,14 +7,18 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks import calls, recovery
 from benchmarks.catalog import ENTRIES, Entry
 from benchmarks.driver import Results, Settings, run_group
+from benchmarks.figures import Durable
 from benchmarks.report import report
 from benchmarks.startup import Start, measure
 from benchmarks.workloads import WORKLOADS, Workload
 
 START = "W10"
-ALL = [*WORKLOADS, START]
+RECOVERY = "W3r"
+ALL = [*WORKLOADS, RECOVERY, START]
+ALONE = ("rate", "journal")  # families whose workloads are measured one by one
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,6 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--only", default="", metavar="NAME,…", help="run these contenders alone")
     add("--cpu", type=int, metavar="N", help="the core to pin to (default: the last; -1: do not pin)")
     add("--peers", type=Path, metavar="DIR", help="folder of virtual environments, one a peer")
+    add("--journals", type=Path, metavar="DIR", help="where durable workloads write (default: the system's folder for that)")
     add("--out", type=Path, metavar="FILE.md", help="write the report here as well")
     options = parser.parse_args(arguments)
     options.workloads = _chosen(parser, options.workloads, ALL)
@@ -44,12 +49,12 @@ def _chosen(parser: argparse.ArgumentParser, text: str, known: list[str]) -> lis
 
 
 def groups(names: list[str]) -> list[list[Workload]]:
-    """Return the workloads in groups that are measured together: a family, or one of W1 to W5 alone."""
+    """Return the workloads in groups that are measured together: a family, or one of W1 to W6 alone."""
     found: dict[str, list[Workload]] = {}
     for name in names:
-        if name != START:
+        if name in WORKLOADS:
             workload = WORKLOADS[name]
-            found.setdefault(name if workload.family == "rate" else workload.family, []).append(workload)
+            found.setdefault(name if workload.family in ALONE else workload.family, []).append(workload)
     return list(found.values())
 
 
@@ -63,19 +68,30 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def measure_durable(names: list[str], entries: list[Entry], settings: Settings) -> Durable:
+    """Measure what is told of durable runs beside the workloads."""
+    durable = Durable()
+    if calls.WORKLOAD in names:
+        durable.traced = calls.count_calls(entries, settings)
+    if RECOVERY in names and any(entry.label in recovery.LINES for entry in entries):
+        durable.recovery = recovery.measure(settings)
+    return durable
+
+
 def main() -> None:
     """Measure what the command line asks for and print the report."""
     options = parse()
     cpu = default_cpu() if options.cpu is None else options.cpu
-    settings = Settings(options.rounds, options.seconds, None if cpu == -1 else cpu, options.peers, say)
+    settings = Settings(options.rounds, options.seconds, None if cpu == -1 else cpu, options.peers, say, options.journals)
     entries: list[Entry] = [entry for entry in ENTRIES if not options.only or entry.label in options.only]
     results: Results = {}
     starts: list[Start] = []
     for group in groups(options.workloads):
         results.update(run_group(group, entries, settings))
+    durable = measure_durable(options.workloads, entries, settings)
     if START in options.workloads:
         starts = measure(entries, settings)
-    text = report(results, starts, settings)
+    text = report(results, starts, durable, settings)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
     print(text, end="")

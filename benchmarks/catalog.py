@@ -16,7 +16,7 @@ class Entry:
 
     `requires` is the package that must be importable, `venv` the folder that is looked for under --peers, `statement`
     the import whose cost W10 measures (empty: another line of the same framework measures it), `modes` those that the
-    line takes part in (None: all).
+    line takes part in (None: all), `durable` the ids of the durable workloads that it takes part in, and then in no others.
     """
 
     label: str
@@ -25,6 +25,7 @@ class Entry:
     venv: str = ""
     statement: str = ""
     modes: tuple[Mode, ...] | None = None
+    durable: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -53,8 +54,13 @@ class Entry:
 
     def takes(self, workload: Workload) -> bool:
         """Tell whether the line takes part in a workload."""
+        if self.durable or workload.is_durable:
+            return workload.id in self.durable
         return self.modes is None or workload.mode in self.modes
 
+
+SIZES = ("W8ds", "W8dl")
+LOOPS = ("W9da", "W9dc")
 
 ENTRIES = (
     Entry("bare", "floors:Bare"),
@@ -101,10 +107,19 @@ ENTRIES = (
     ),
     Entry("agent_framework_functional", "agent_framework:FunctionalWorkflow", "agent_framework", "agent_framework"),
     Entry("crewai", "crewai:CrewFlow", "crewai", "crewai", "from crewai.flow.flow import Flow, listen, start"),
+    Entry("sqlite_full", "durable_floors:SqliteFull", durable=("W6", "W7d", *SIZES)),
+    Entry("sqlite_full_input_delta", "durable_floors:SqliteFullInputDelta", durable=("W6", *SIZES, *LOOPS)),
+    Entry("sqlite_full_thread", "durable_floors:SqliteFullThread", durable=("W6", *SIZES)),
+    Entry("sqlite_full_group", "durable_floors:SqliteFullGroup", durable=("W6", "W7d")),
+    Entry("sqlite_full_group_input", "durable_floors:SqliteFullGroupInput", durable=("W7d",)),
+    Entry("file_fsync", "durable_floors:FileFsync", durable=("W6", *SIZES)),
+    Entry("agentflow_durable", "agentflow:AgentFlowDurable", "agentflow", durable=("W6", "W7d", *SIZES, *LOOPS)),
+    Entry("burr_sqlite", "burr:BurrSqlite", "burr", "burr", durable=("W6", "W7d", *SIZES)),
+    Entry("langgraph_sqlite_sync", "langgraph:LangGraphSqlite", "langgraph", "langgraph", durable=("W6", "W7d", *SIZES)),
 )
 
 FLOORS = ("bare", "own_task")
-PRODUCT = ("agentflow", "agentflow_copy", "agentflow_until")
+PRODUCT = ("agentflow", "agentflow_copy", "agentflow_until", "agentflow_durable")
 
 
 def peers_among(labels: list[str]) -> list[str]:

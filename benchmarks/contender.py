@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.workloads import Data, Workload
@@ -18,6 +20,7 @@ class Contender:
     """
 
     distributions: tuple[str, ...] = ()  # whose versions the report names
+    folder: Path  # of a durable contender: where its journal is, and nothing else
 
     async def build(self, workload: Workload) -> Run:
         """Return the function that takes one event's data through the workload."""
@@ -27,6 +30,11 @@ class Contender:
         """Return the final state that an answer of the built function holds."""
         state: Data = answer
         return state
+
+    def make_folder(self) -> Path:
+        """Make the folder for a journal; the driver says where by TMPDIR, and removes it."""
+        self.folder = Path(tempfile.mkdtemp(prefix="journal_"))
+        return self.folder
 
     async def close(self) -> None:
         """Release what `build` opened."""

@@ -17,11 +17,12 @@ from statistics import median
 from typing import Any, TextIO
 
 from benchmarks.catalog import Entry
-from benchmarks.workloads import Workload
+from benchmarks.workloads import WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 REPLY_SECONDS = 180.0
 SAMPLING_SECONDS = 10.0  # a contender that has used so many on one workload is not sampled again
+DURABLE_SAMPLING_SECONDS = 6.0
 
 
 @dataclass
@@ -53,13 +54,22 @@ Results = dict[str, dict[str, Line]]  # workload id -> label -> line
 
 @dataclass(frozen=True)
 class Settings:
-    """Says how to measure: rounds, the core to pin to (None: not pinned), seconds a sample, where peers are."""
+    """Says how to measure: rounds, the core to pin to (None: not pinned), seconds a sample, where peers and journals are."""
 
     rounds: int
     seconds: float
     cpu: int | None
     peers: Path | None
     say: Callable[[str], None]
+    journals: Path | None = None  # None: where the system keeps temporary files
+
+
+@dataclass(frozen=True)
+class Place:
+    """Says where the workers of a group leave what they print, and their journals."""
+
+    log: TextIO
+    folder: Path
 
 
 @contextlib.contextmanager
@@ -77,12 +87,12 @@ def pinned(cpu: int | None) -> Iterator[None]:
 
 
 class WorkerProcess:
-    """Talks to one worker; see `benchmarks.worker` for the protocol."""
+    """Talks to one worker; see `benchmarks.worker` for the protocol. Its journals go into `folder`."""
 
-    def __init__(self, entry: Entry, python: str, cpu: int | None, log: TextIO) -> None:
+    def __init__(self, entry: Entry, python: str, cpu: int | None, log: TextIO, folder: Path, prefix: tuple[str, ...] = ()) -> None:
         self.label = entry.label
-        command = [python, "-m", "benchmarks.worker", entry.module, entry.class_name]
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        command = [*prefix, python, "-m", "benchmarks.worker", entry.module, entry.class_name]
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "TMPDIR": str(folder)}
         with pinned(cpu):
             self._process = subprocess.Popen(
                 command,
@@ -130,8 +140,9 @@ class WorkerProcess:
 def run_group(workloads: list[Workload], entries: list[Entry], settings: Settings) -> Results:
     """Measure workloads that are reported together, so that their figures come from the same minutes."""
     results: Results = {workload.id: {} for workload in workloads}
-    with tempfile.TemporaryFile("w+") as log:
-        workers = [worker for entry in entries if (worker := _prepared(entry, workloads, results, settings, log)) is not None]
+    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory(dir=settings.journals) as folder:
+        place = Place(log, Path(folder))
+        workers = [worker for entry in entries if (worker := _prepared(entry, workloads, results, settings, place)) is not None]
         for number in range(settings.rounds):
             settings.say(f"{_names(workloads)}: round {number + 1} of {settings.rounds}")
             random.shuffle(workers)
@@ -155,14 +166,14 @@ def _measurable(line: Line | None) -> bool:
     return line is not None and not line.failure
 
 
-def _prepared(entry: Entry, workloads: list[Workload], results: Results, settings: Settings, log: TextIO) -> WorkerProcess | None:
+def _prepared(entry: Entry, workloads: list[Workload], results: Results, settings: Settings, place: Place) -> WorkerProcess | None:
     """Start the worker of one contender and prepare its workloads; None when it has nothing to measure."""
     python = entry.python(settings.peers)
     wanted = [workload for workload in workloads if entry.takes(workload)]
     if python is None or not wanted:
         return None
     settings.say(f"{_names(wanted)}: preparing {entry.label}")
-    worker = WorkerProcess(entry, python, settings.cpu, log)
+    worker = WorkerProcess(entry, python, settings.cpu, place.log, place.folder)
     started = worker.reply()
     for workload in wanted:
         line = results[workload.id][entry.label] = Line()
@@ -182,9 +193,10 @@ def _prepared(entry: Entry, workloads: list[Workload], results: Results, setting
 def _sample(worker: WorkerProcess, lines: dict[str, Line], results: Results) -> None:
     """Take one measurement of one workload, unless the contender has used up its time."""
     line = lines.get(worker.label)
-    if line is None or line.failure or line.spent > SAMPLING_SECONDS:
-        return
     name = next(name for name, held in results.items() if held is lines)
+    most = DURABLE_SAMPLING_SECONDS if WORKLOADS[name].is_durable else SAMPLING_SECONDS
+    if line is None or line.failure or line.spent > most:
+        return
     start = time.perf_counter()
     reply = worker.ask(op="sample", workload=name)
     line.spent += time.perf_counter() - start

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from benchmarks.driver import Line, Results, Settings
+from benchmarks.durable_report import durable_tables, place
 from benchmarks.families import IN_FLIGHT
-from benchmarks.figures import figures, ratio
+from benchmarks.figures import Durable, figures, ratio
 from benchmarks.startup import ROUNDS, Start
+from benchmarks.tables import absent, all_absent, both, held, least_of, median_of, number, ordered, over, table
 from benchmarks.workloads import WORKLOADS
 
 RATES = [workload for workload in WORKLOADS.values() if workload.family == "rate"]
 LOOPS = [workload for workload in WORKLOADS.values() if workload.family == "rounds"]
 
 
-def report(results: Results, starts: list[Start], settings: Settings) -> str:
+def report(results: Results, starts: list[Start], durable: Durable, settings: Settings) -> str:
     """Return the whole report; tables of workloads that were not run are left out."""
     parts = [
-        heading(settings),
-        figure_table(results, starts),
+        heading(settings) + (place(settings) if durable.recovery or any(WORKLOADS[name].is_durable for name in results) else ""),
+        figure_table(results, starts, durable),
         *(rate_table(results, workload.id) for workload in RATES if workload.id in results),
         burst_table(results) if "W7" in results else "",
         step_table(results) if "W8s" in results or "W8l" in results else "",
         loop_table(results) if any(workload.id in results for workload in LOOPS) else "",
+        *durable_tables(results, durable),
         start_table(starts) if starts else "",
         version_list(results),
     ]
@@ -45,69 +47,9 @@ def heading(settings: Settings) -> str:
     )
 
 
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Return a Markdown table whose columns after the first are numbers."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def number(value: float | None, unit: str = "") -> str:
-    """Return three significant digits or more, or a dash for what was not measured."""
-    if value is None:
-        return "–"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f}{unit}"
-
-
-def both(value: float | None, middle: float | None, unit: str = "") -> str:
-    """Return the least value with the median beside it."""
-    return "–" if value is None else f"{number(value, unit)} ({number(middle, unit)})"
-
-
-def ordered(lines: dict[str, Line], name: str) -> list[tuple[str, Line]]:
-    """Return the lines that hold measurements, the fastest first."""
-    measured = [item for item in lines.items() if item[1].least(name) is not None]
-    return sorted(measured, key=lambda item: item[1].least(name) or 0.0)
-
-
-def over(lines: dict[str, Line], label: str, floor: str, name: str) -> str:
-    """Return the ratio of one line to a floor, least over least and median over median."""
-    if floor not in lines:
-        return "–"
-    line, below = lines[label], lines[floor]
-    return both(ratio(line.least(name), below.least(name)), ratio(line.median(name), below.median(name)), "×")
-
-
-def absent(lines: dict[str, Line]) -> str:
-    """Say which contenders have no measurement, and why."""
-    failures = [f"{label} ({line.failure[:120]})" for label, line in lines.items() if line.failure]
-    return f"\n\nNot measured: {'; '.join(failures)}." if failures else ""
-
-
-def least_of(name: str) -> Callable[[Line], float | None]:
-    """Return the function that takes the least value of a name from a line."""
-    return lambda line: line.least(name)
-
-
-def median_of(name: str) -> Callable[[Line], float | None]:
-    """Return the function that takes the median of a name from a line."""
-    return lambda line: line.median(name)
-
-
-def held(results: Results, ids: list[str], label: str, value: Callable[[Line], float | None]) -> list[float | None]:
-    """Return one value of a contender from several workloads, None where it was not measured."""
-    lines = [results.get(workload, {}).get(label) for workload in ids]
-    return [value(line) if line else None for line in lines]
-
-
-def all_absent(results: Results, workloads: list[str]) -> str:
-    """Say the same of workloads that share a table."""
-    return absent({f"{label} in {workload}": line for workload in workloads for label, line in results.get(workload, {}).items()})
-
-
-def figure_table(results: Results, starts: list[Start]) -> str:
+def figure_table(results: Results, starts: list[Start], durable: Durable) -> str:
     """Compare with the figures to reach; those that this run did not measure are left out."""
-    measured = [figure for figure in figures(results, starts) if figure.reached is not None]
+    measured = [figure for figure in figures(results, starts, durable) if figure.reached is not None]
     if not measured:
         return ""
     rows = [[figure.title, figure.wanted, number(figure.reached, figure.unit), figure.verdict] for figure in measured]

@@ -6,6 +6,7 @@ contender prints goes to standard error, so that a talkative one cannot break th
     {"op": "prepare", "workload": "W2", "seconds": 0.1}    build, verify, warm up      -> versions
     {"op": "sample",  "workload": "W2"}                    one measurement             -> sample {name: microseconds}
     {"op": "memory",  "workload": "W7"}                    where memory is measured    -> sample {name: kilobytes}
+    {"op": "trace",   "workload": "W6"}                    some events between marks   -> sample {events, steps}
     {"op": "quit"}
 
 Every reply has `ok`; a failed one has `error`.
@@ -25,6 +26,8 @@ from typing import Any, TextIO
 
 from benchmarks.contender import Contender
 from benchmarks.families import FAMILIES, SLOWEST_RUN_SECONDS, Rate
+from benchmarks.journals import FAMILIES as DURABLE_FAMILIES
+from benchmarks.journals import Journal
 from benchmarks.workloads import WORKLOADS
 
 CLOSE_SECONDS = 5
@@ -42,13 +45,16 @@ class Worker:
         name = request["workload"]
         if request["op"] == "prepare":
             workload = WORKLOADS[name]
-            measurement = FAMILIES[workload.family](self._contender, workload)
+            measurement = {**FAMILIES, **DURABLE_FAMILIES}[workload.family](self._contender, workload)
             await measurement.prepare(request["seconds"])
             self._measurements[name] = measurement
             return {"versions": versions(self._contender.distributions)}
         measurement = self._measurements[name]
         if request["op"] == "memory":
             return {"sample": await measurement.memory()}
+        if request["op"] == "trace":
+            assert isinstance(measurement, Journal)
+            return {"sample": await measurement.trace()}
         return {"sample": await measurement.sample()}
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Data = dict[str, Any]
 Handler = Callable[[Any, Any], Awaitable[Any]]
-Family = Literal["rate", "burst", "step", "rounds"]
+Family = Literal["rate", "burst", "step", "rounds", "journal", "journal_burst", "journal_size", "journal_rounds"]
 Mode = Literal["route", "sequential", "collaborative", "loop", "mixed"]
 
 KINDS = ("alpha", "beta", "gamma", "delta")  # the four agents that W1 routes between
@@ -36,6 +36,11 @@ class Workload:
     delay: float = 0.0
     counts: bool = False
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether each step is on disk before the next begins."""
+        return self.family.startswith("journal")
+
 
 WORKLOADS = {
     workload.id: workload
@@ -51,6 +56,12 @@ WORKLOADS = {
         Workload("W9a", "a loop of 100 rounds", "loop", 100, "rounds", counts=True),
         Workload("W9b", "a loop of 1,000 rounds", "loop", 1000, "rounds", counts=True),
         Workload("W9c", "a loop of 10,000 rounds", "loop", 10_000, "rounds", counts=True),
+        Workload("W6", "4 agents in sequence, each step on disk", "sequential", 4, "journal"),
+        Workload("W7d", "1,000 durable events in flight, 4 agents that each sleep 10 ms", "sequential", 4, "journal_burst", delay=0.01),
+        Workload("W8ds", "4 agents in sequence, 1 KB of state, durable", "sequential", 4, "journal_size"),
+        Workload("W8dl", "4 agents in sequence, 1 MB of state, durable", "sequential", 4, "journal_size", size=MEGABYTE),
+        Workload("W9da", "a durable loop of 100 rounds", "loop", 100, "journal_rounds", counts=True),
+        Workload("W9dc", "a durable loop of 10,000 rounds", "loop", 10_000, "journal_rounds", counts=True),
     )
 }
 step_starts: list[float] = []  # W8: when the first and the last agent of each event started, in seconds

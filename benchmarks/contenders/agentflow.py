@@ -37,10 +37,14 @@ class AgentFlow(Contender):
         """Return the flow to run; a line that wants another one overrides this."""
         return flow_of(workload)
 
+    def sections(self) -> dict[str, Any]:
+        """Return what the config has besides; a line that wants more overrides this."""
+        return {}
+
     async def build(self, workload: Workload) -> Run:
         """Start a runner and return the function that emits one event and waits for its result."""
         agents = handlers(workload, type(self).style)
-        settings = {"orchestration": self.orchestration(workload), "agents": {name: {} for name in agents}}
+        settings = {"orchestration": self.orchestration(workload), "agents": {name: {} for name in agents}, **self.sections()}
         self.runner = runner = Runner.from_dict(settings)
         for name, handler in agents.items():
             runner.register_agent(name, handler)
@@ -88,3 +92,11 @@ class AgentFlowUntil(AgentFlow):
         if answer.reason != "condition_met":
             raise AssertionError(f"ended by {answer.reason}, not by its condition")
         return super().read(answer)
+
+
+class AgentFlowDurable(AgentFlow):
+    """The same with a journal on SQLite: each step is safe from a power cut before the next one begins."""
+
+    def sections(self) -> dict[str, Any]:
+        """Return the [journal] section."""
+        return {"journal": {"url": f"sqlite:{self.make_folder() / 'journal.db'}", "durability": "full"}}

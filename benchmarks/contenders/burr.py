@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from burr.core import ApplicationBuilder, GraphBuilder, State, action, default, expr
@@ -72,7 +72,7 @@ class SideBySide(MapActions):  # type: ignore[misc]
 class Burr(Contender):
     """Starts a new Application for each event, as its documentation does for each request."""
 
-    distributions = ("apache-burr",)
+    distributions: tuple[str, ...] = ("apache-burr",)
 
     async def build(self, workload: Workload) -> Run:
         """Build the graph."""
@@ -82,18 +82,44 @@ class Burr(Contender):
             "loop": _loop,
         }.get(workload.mode, _joined)(workload, agents)
         numbers = itertools.count()
+        keep = await self.keeping()
 
         async def run(data: Data) -> Any:
-            builder = ApplicationBuilder().with_graph(graph).with_entrypoint(entry).with_state(**data)
+            builder = keep(ApplicationBuilder().with_graph(graph).with_entrypoint(entry).with_state(**data))
             application = await builder.with_identifiers(app_id=f"event{next(numbers)}").abuild()
             return (await application.arun(halt_after=halt))[2]
 
         return run
 
+    async def keeping(self) -> Callable[[Any], Any]:
+        """Return what adds persistence to an application's builder; here nothing is kept."""
+        return lambda builder: builder
+
     def read(self, answer: Any) -> Data:
         """Return the data of the last state."""
         state: Data = answer.get_all()
         return state
+
+
+class BurrSqlite(Burr):
+    """Keeps the whole state after each action with the asynchronous SQLite persister, its settings as they come.
+
+    That is a rollback journal, and `synchronous` at SQLite's default, FULL.
+    """
+
+    distributions = ("apache-burr", "aiosqlite")
+
+    async def keeping(self) -> Callable[[Any], Any]:
+        """Open the persister."""
+        from burr.integrations.persisters.b_aiosqlite import AsyncSQLitePersister
+
+        self._persister = await AsyncSQLitePersister.from_values(db_path=str(self.make_folder() / "burr.db"))
+        await self._persister.initialize()
+        return lambda builder: builder.with_state_persister(self._persister)
+
+    async def close(self) -> None:
+        """Close the persister."""
+        await self._persister.cleanup()
 
 
 def _route(workload: Workload, agents: dict[str, Handler]) -> tuple[Any, str, list[str]]:

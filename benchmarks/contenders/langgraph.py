@@ -1,4 +1,4 @@
-"""LangGraph: one compiled StateGraph, `ainvoke` per event, no checkpointer; nodes answer with updates."""
+"""LangGraph: one compiled StateGraph, `ainvoke` per event; nodes answer with updates."""
 
 from __future__ import annotations
 
@@ -23,12 +23,22 @@ def node(handler: Handler) -> Callable[[Data], Awaitable[Data]]:
 
 
 class LangGraph(Contender):
-    """Draws each workload with edges; a join is an edge from a list of nodes."""
+    """Draws each workload with edges; a join is an edge from a list of nodes. No checkpointer."""
 
-    distributions = ("langgraph", "langgraph-checkpoint", "langchain-core")
+    distributions: tuple[str, ...] = ("langgraph", "langgraph-checkpoint", "langchain-core")
 
     async def build(self, workload: Workload) -> Run:
         """Compile the graph."""
+        compiled = self.graph(workload).compile()
+        config: Any = {"recursion_limit": workload.agents + 25}
+
+        async def run(data: Data) -> Any:
+            return await compiled.ainvoke(data, config)
+
+        return run
+
+    def graph(self, workload: Workload) -> Any:
+        """Return the graph of a workload."""
         agents = handlers(workload, updating)
         keys = {"kind": str, "i": int, "doc": str, "lines": list, **dict.fromkeys(agents, int)}
         graph = StateGraph(TypedDict("Channels", keys, total=False))  # type: ignore[operator]
@@ -36,13 +46,37 @@ class LangGraph(Contender):
         for name, handler in zip(nodes, agents.values(), strict=True):
             graph.add_node(name, node(handler))
         draw(graph, workload, nodes)
-        compiled = graph.compile()
-        config: Any = {"recursion_limit": workload.agents + 25}
+        return graph
+
+
+class LangGraphSqlite(LangGraph):
+    """The asynchronous SQLite checkpointer with `durability="sync"`: a step is committed before the next one starts.
+
+    The checkpointer sets WAL and leaves `synchronous` at SQLite's default, FULL. Each event has a thread of its own.
+    """
+
+    distributions = ("langgraph", "langgraph-checkpoint", "langgraph-checkpoint-sqlite", "aiosqlite")
+
+    async def build(self, workload: Workload) -> Run:
+        """Open the checkpointer and compile the graph."""
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+        self._opening = AsyncSqliteSaver.from_conn_string(str(self.make_folder() / "checkpoints.db"))
+        saver = await self._opening.__aenter__()
+        await saver.setup()
+        compiled = self.graph(workload).compile(checkpointer=saver)
+        limit = workload.agents + 25
+        numbers = itertools.count()
 
         async def run(data: Data) -> Any:
-            return await compiled.ainvoke(data, config)
+            config: Any = {"configurable": {"thread_id": f"event{next(numbers)}"}, "recursion_limit": limit}
+            return await compiled.ainvoke(data, config, durability="sync")
 
         return run
+
+    async def close(self) -> None:
+        """Close the checkpointer."""
+        await self._opening.__aexit__(None, None, None)
 
 
 def draw(graph: Any, workload: Workload, nodes: list[str]) -> None:
