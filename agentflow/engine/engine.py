@@ -29,6 +29,7 @@ from agentflow.engine.recovery import Recovery
 from agentflow.engine.run import FlowTimer, Run
 from agentflow.engine.step import ATTEMPT, NEW, UNKEPT, Phase, Step
 from agentflow.engine.supervision import Supervision
+from agentflow.engine.suspects import Suspects
 from agentflow.engine.telling import Teller
 from agentflow.errors import AgentflowError
 
@@ -56,6 +57,7 @@ class Engine:
         self.idle = Drain(self.runs)
         self.journals = parts.journals
         self.recovery = Recovery(self)
+        self.suspects = Suspects(self)
         self.control = Control(self)
         self.beginning = Beginning(self)
         self.ending = Ending(self)

@@ -33,6 +33,7 @@ class Intake:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
+        self._most = bounds.max_running  # 0 while nothing may begin
         self._running = 0
         self._sessions: dict[str, deque[Run]] = {}  # a session is here while one of its runs is open
         self._ready: deque[Run] = deque()  # runs that wait for nothing but a free place
@@ -48,7 +49,7 @@ class Intake:
 
     def _begins_at_once(self, session_id: str | None) -> bool:
         """Say whether a run of this session would begin now if it were admitted."""
-        return self._running < self._bounds.max_running and not self._ready and session_id not in self._sessions
+        return self._running < self._most and not self._ready and session_id not in self._sessions
 
     async def room(self, session_id: str | None) -> None:
         """Return when one more run of this session can wait or begin.
@@ -89,7 +90,7 @@ class Intake:
         One that `is_accepted` already is taken in however full the queue is.
         """
         session_id = run.session_id
-        if session_id is None and self._running < self._bounds.max_running:
+        if session_id is None and self._running < self._most:
             self._running += 1
             return True
         if not is_accepted and not self._begins_at_once(session_id) and not self._has_room():
@@ -101,7 +102,7 @@ class Intake:
                 self._waiting += 1
                 return False
             self._sessions[session_id] = deque()
-        if self._running < self._bounds.max_running:
+        if self._running < self._most:
             self._running += 1
             return True
         self._ready.append(run)
@@ -113,7 +114,7 @@ class Intake:
         self._running -= 1
         if run.session_id is not None:
             self._leave_session(run.session_id)
-        if not self._ready:
+        if not self._ready or not self._most:
             if self._blocked:
                 self._wake_beginner()
             return None
@@ -122,6 +123,21 @@ class Intake:
         self._running += 1
         self._wake()
         return following
+
+    def hold(self) -> None:
+        """Let nothing begin until `go_on`."""
+        self._most = 0
+
+    def go_on(self) -> list[Run]:
+        """End a hold, and return the runs that begin now."""
+        self._most = self._bounds.max_running
+        begun: list[Run] = []
+        while self._ready and self._running < self._most:
+            begun.append(self._ready.popleft())
+            self._waiting -= 1
+            self._running += 1
+        self._wake()
+        return begun
 
     def withdraw(self, run: Run) -> None:
         """Take out a run that waits."""

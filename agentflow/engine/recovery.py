@@ -27,6 +27,7 @@ from agentflow.engine.journal import Journal, Journals
 from agentflow.engine.program import Program
 from agentflow.engine.run import Run
 from agentflow.engine.step import NEW, Phase
+from agentflow.engine.suspects import DEATHS, Calls
 from agentflow.errors import (
     AgentflowError,
     JournalDamagedError,
@@ -49,6 +50,7 @@ class Recovery:
         self._programs: dict[str, Program] = {}
         self._rows: dict[Run, RunRow] = {}  # of runs that were taken over, and not read yet
         self._reads: dict[Run, asyncio.Task[None]] = {}
+        self._first: deque[Run] = deque()
         self._turns: deque[Run] = deque()  # whose turn has come, and which have to be read first
         self._reading: asyncio.Task[None] | None = None
 
@@ -167,10 +169,12 @@ class Recovery:
             self._engine.ending.cancel(run, run.is_asked_to_end)
 
     async def _read_all(self) -> None:
-        while self._turns:
-            run = self._turns.popleft()
+        while self._first or self._turns:
+            run = self._first.popleft() if self._first else self._turns.popleft()
             if run in self._rows and run.parked is None:
                 await self._read_in(run)
+            while calls := await self._engine.suspects.until_tried(run):
+                self._begin_calls(run, calls)
 
     async def _recalled(self, run_id: str) -> Run:
         """Return a run as its journal has it, without going on with it."""
@@ -225,7 +229,8 @@ class Recovery:
             self._begin(run)
             return
         run.is_begun_unread = True
-        self._turns.append(run)
+        # What was taken over twice before may be what killed its owners: it is looked at first, while nothing else is in flight.
+        (self._first if run in self._rows and self._rows[run].epoch > DEATHS else self._turns).append(run)
         if self._reading is None or self._reading.done():
             self._reading = self._engine.loop.create_task(self._read_all())
 
@@ -285,11 +290,14 @@ class Recovery:
         engine = self._engine
         engine.beginning.time_root(run)
         known = {position: standing.steps.get(position) for position in standing.ready}
-        begin_again(engine, run, [(frame, known[position]) for position, frame in standing.ready.items()])
-        engine.control.rest(run)
+        self._begin_calls(run, [(frame, known[position]) for position, frame in standing.ready.items()])
+
+    def _begin_calls(self, run: Run, calls: Calls) -> None:
+        begin_again(self._engine, run, self._engine.suspects.first_of(run, calls))
+        self._engine.control.rest(run)
 
 
-def begin_again(engine: Engine, run: Run, calls: list[tuple[Frame, StepStanding | None]]) -> None:
+def begin_again(engine: Engine, run: Run, calls: Calls) -> None:
     """Begin calls that may have been begun before: their attempts, failures, waits and effects count on."""
     journal = run.journal
     assert journal is not None  # noqa: S101 - see begin

@@ -39,12 +39,15 @@ class Teller:
         self._clock = clock
         self._log = log
         self._monotonic = monotonic
+        self.watch: Callable[[Run, Fact], None] | None = None  # waits for a record of its own
 
     def tell(self, run: Run, fact: Fact) -> None:
         """Note a record in the run's journal and give it to the observers; one that raises is logged and the run goes on."""
         if run.parked is not None:
             return
         seq = run.journal.note(fact) if run.journal is not None else None
+        if self.watch is not None:
+            self.watch(run, fact)
         if not self.observers:
             return
         record = Record(run.run_id, self._clock.time(), fact, seq)

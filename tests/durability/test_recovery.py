@@ -167,9 +167,6 @@ def test_a_step_that_kills_its_process_becomes_a_dead_letter_and_others_go_on(wo
     _check(world)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="recovery starts suspects side by side; rules.md: after its second death a step starts with nothing else in flight"
-)
 def test_a_step_beside_one_that_kills_is_no_dead_letter(world: World) -> None:
     """A step that was in flight whenever another one killed its process is not blamed for it: suspects are tried one by one."""
 
