@@ -250,10 +250,11 @@ class Context:
         session_id: the event's session, or None.
     """
 
-    __slots__ = ("_step", "agent", "attempt", "position", "run_id", "session_id")
+    __slots__ = ("_locks", "_step", "agent", "attempt", "position", "run_id", "session_id")
 
     def __init__(self, step: Step) -> None:
         self._step = step
+        self._locks: dict[str, asyncio.Lock] = {}
         self.run_id = step.run.run_id
         self.position = step.position
         self.agent = step.agent.name
@@ -274,8 +275,12 @@ class Context:
             InvalidValueError: the key is no text, or the value is not JSON.
             StoreError: the value cannot be recorded.
         """
-        step = self._step
         check_key(key, "ctx.once")
+        async with self._locks.setdefault(key, asyncio.Lock()):  # of two that ask at once, the second gets what the first did
+            return await self._once(key, function)
+
+    async def _once(self, key: str, function: Callable[[], Any]) -> Any:
+        step = self._step
         place = self.position, key
         if step.effects is not None and place in step.effects:
             return copy_json(step.effects[place])

@@ -336,7 +336,15 @@ async def test_watching_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_watching_ends_with_ctrl_c(journal: Path, project: Path) -> None:
     """`runs watch` alone prints what is open and goes on until it is interrupted."""
     command = [sys.executable, "-m", "agentflow", "runs", "watch", "--json"]
-    process = subprocess.Popen(command, cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    process = subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may have it ignored, e.g. nohup
+    )
     assert process.stdout is not None
     rows = [json.loads(process.stdout.readline()) for _ in range(2)]
     process.send_signal(signal.SIGINT)

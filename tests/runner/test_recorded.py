@@ -202,3 +202,25 @@ async def test_stop_leaves_a_run_that_pauses_meanwhile(make_runner: Any) -> None
     report = await runner.stop(1000)
     assert (handle.run_id,) == report.resumable
     assert asyncio.get_running_loop().time() < 10
+
+
+@pytest.mark.parametrize("sections", [{}, JOURNAL])
+async def test_once_is_once_for_those_who_ask_at_the_same_time(make_runner: Any, sections: dict[str, Any]) -> None:
+    """Of two that ask for one effect at once, one does it, and both have its value; another attempt has it too."""
+    done: list[int] = []
+
+    async def pay() -> int:
+        await asyncio.sleep(1)
+        done.append(len(done))
+        return len(done)
+
+    async def handler(event: Event, state: State, ctx: Any) -> dict[str, Any]:
+        paid = await asyncio.gather(ctx.once("pay", pay), ctx.once("pay", pay))
+        if ctx.attempt == 1:
+            raise ValueError("again")
+        return {"paid": paid}
+
+    flow = {"mode": "sequential", "sequential_agents": ["a"], "retry_attempts": 1}
+    async with make_runner(flow, {"a": handler}, **sections) as runner:
+        result = await runner.run(Event("x"))
+    assert (1, [1, 1]) == (len(done), result.state["paid"])
