@@ -52,7 +52,7 @@ class Control:
     def screen(self, run: Run, ready: list[Frame]) -> list[Frame]:
         """Return which of these calls may begin now; the others are kept until somebody says so."""
         if run.is_paused:
-            run.held += ready
+            run.held = (*run.held, *ready)
             return []
         return [frame for frame in ready if not self._asks(run, frame)]
 
@@ -71,7 +71,8 @@ class Control:
         return True
 
     def _wait(self, run: Run, frame: Frame, limit_s: float) -> None:
-        wait = run.waiting[frame.position] = Wait(run, frame)
+        wait = Wait(run, frame)
+        run.waiting = {**run.waiting, frame.position: wait}
         self._engine.deadlines.add(wait, limit_s)
 
     def rest(self, run: Run) -> None:
@@ -107,14 +108,14 @@ class Control:
             if step is not None and step.approval is not None and not step.approval.answer:
                 self._wait(run, frame, max((step.approval.deadline_at or inf) - now, 0.0))
             else:
-                run.held.append(frame)
+                run.held = (*run.held, frame)
         run.tell_rest()
 
     def forget(self, run: Run) -> None:
         """Let go of the calls of a run that ends or is left."""
         for wait in run.waiting.values():
             self._engine.deadlines.drop(wait)
-        run.waiting, run.held = {}, []
+        run.waiting, run.held = {}, ()
 
     # --- what is asked ---
 
@@ -146,7 +147,7 @@ class Control:
         journal = _journal_of(run)
         self._tell(run, orders.resume(journal.standing, by))
         self._lift(run)
-        held, run.held = run.held, []
+        held, run.held = list(run.held), ()
         if run.is_hooked and not run.steps:  # they were under way in a process that died
             self._engine.beginning.begin_hooks(run)
         elif run.walk.is_done or not held:
@@ -172,7 +173,7 @@ class Control:
         frame = self._answered(run, position)
         self._lift_wait(run, by)
         if run.is_paused:
-            run.held.append(frame)
+            run.held = (*run.held, frame)
         else:
             self._engine.go_on(run, [frame])
         await journal.durable(journal.commit())
@@ -225,7 +226,8 @@ class Control:
         return getattr(facts[0], "position", "") if facts else ""
 
     def _answered(self, run: Run, position: Position) -> Frame:
-        wait = run.waiting.pop(position)
+        wait = run.waiting[position]
+        run.waiting = {place: other for place, other in run.waiting.items() if place != position}
         self._engine.deadlines.drop(wait)
         return wait.frame
 

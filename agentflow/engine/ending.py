@@ -127,7 +127,12 @@ class Ending:
             run.result = result
             if self._engine.teller.observers:
                 self._engine.teller.closed(run, result)
-            self._tell(run, result)
+            for waiter in run.waiters:  # as in `_tell`: a call less for each event
+                if not waiter.done():
+                    waiter.set_result(result)
+            if run.watchers:
+                run.tell_rest()
+            self._leave(run)
             return
         if run.parked is not None or journal.standing.ended is not None:
             return
@@ -152,7 +157,8 @@ class Ending:
         for waiter in run.waiters:
             if not waiter.done():
                 waiter.set_result(result)
-        run.tell_rest()
+        if run.watchers:
+            run.tell_rest()
         self._leave(run)
 
     def _leave(self, run: Run) -> None:
@@ -160,7 +166,7 @@ class Ending:
         engine = self._engine
         if run not in engine.runs:
             return
-        engine.runs.discard(run)
+        engine.runs.remove(run)
         if run.begun is not None:
             following = engine.intake.release(run)
             while following is not None and (following.result is not None or following.parked is not None):

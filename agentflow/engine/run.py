@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agentflow.core.event import Event
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
     from agentflow.engine.journal import Journal
     from agentflow.engine.step import Step
+
+
+_NO_WAITS: Mapping[str, Wait] = MappingProxyType({})
 
 
 class FlowTimer:
@@ -99,9 +103,10 @@ class Run:
         self.result: RunResult | None = None
         self.journal: Journal | None = None  # None: nothing of the run is kept
         self.is_paused = False  # somebody has paused it: nothing begins
-        self.held: list[Frame] = []  # calls that begin when the pause is over
-        self.waiting: dict[str, Wait] = {}  # calls that wait for a person, by position
-        self.watchers: list[asyncio.Future[None]] = []  # who wants to know when it ends or pauses
+        # Most runs need none of these: they are replaced, never changed.
+        self.held: tuple[Frame, ...] = ()  # calls that begin when the pause is over
+        self.waiting: Mapping[str, Wait] = _NO_WAITS  # calls that wait for a person, by position
+        self.watchers: tuple[asyncio.Future[None], ...] = ()  # who wants to know when it ends or pauses
         self.is_begun_unread = False  # its turn has come, and its journal is still to be read
         self.is_asked_to_end = ""  # what for, while its journal is still to be read
         self.is_cut = False  # its cancellation is in the journal already
@@ -163,13 +168,13 @@ class Run:
         if self.state != "running":
             watcher.set_result(None)
         else:
-            self.watchers.append(watcher)
+            self.watchers = (*self.watchers, watcher)
         return watcher
 
     def tell_rest(self) -> None:
         """Tell who waits for it that the run may have ended or paused."""
         if self.watchers and self.state != "running":
-            watchers, self.watchers = self.watchers, []
+            watchers, self.watchers = self.watchers, ()
             for watcher in watchers:
                 if not watcher.done():
                     watcher.set_result(None)
