@@ -219,9 +219,16 @@ class RunHandle:
         return await self._run.ended()
 
     async def wait(self) -> str:
-        """Wait until the run has ended or is paused, and return its status, or "paused"."""
-        await self._run.rested()
-        return self._run.state
+        """Wait until the run has ended or is paused, and that is durable, and return its status, or "paused".
+
+        Raises:
+            StoreError: the run's journal cannot be written.
+        """
+        run = self._run
+        await run.rested()
+        if run.result is None and run.parked is None and run.journal is not None and not run.journal.is_durable:
+            await run.journal.durable(run.journal.commit())
+        return run.state
 
     @property
     def is_done(self) -> bool:

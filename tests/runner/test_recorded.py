@@ -224,3 +224,25 @@ async def test_once_is_once_for_those_who_ask_at_the_same_time(make_runner: Any,
     async with make_runner(flow, {"a": handler}, **sections) as runner:
         result = await runner.run(Event("x"))
     assert (1, [1, 1]) == (len(done), result.state["paid"])
+
+
+def test_a_pause_is_durable_when_wait_tells_of_it(tmp_path: Path) -> None:
+    """Who reads a run back after `wait` has said "paused" finds what it waits for, also in a file; in real time, as files are."""
+    config = {
+        "orchestration": {"mode": "sequential", "sequential_agents": ["a", "b"]},
+        "agents": {"a": {}, "b": {"requires_approval": True}},
+        "journal": {"url": f"sqlite:{tmp_path / 'j.db'}"},
+    }
+
+    async def main() -> None:
+        runner = Runner.from_dict(config, environ={})
+        for name in "ab":
+            runner.register_agent(name, HANDLERS[name])
+        async with runner:
+            for _ in range(20):
+                handle = await runner.emit(Event("x"))
+                assert "paused" == await handle.wait()
+                view = await runner.get(handle.run_id)
+                assert ("paused", ["0.1"]) == (view.row.state, [approval.position for approval in view.approvals])
+
+    asyncio.run(main())
