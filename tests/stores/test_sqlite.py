@@ -6,6 +6,7 @@ import asyncio
 import re
 import sqlite3
 import subprocess
+import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,13 @@ async def test_an_unknown_outcome_is_decided_by_what_is_there(make_sqlite: MakeS
     assert run.entries == await store.entries("r1")
     store._writer._tables = _BrokenTables(store._writer._tables, is_written)
     before = list(run.entries)
-    outcomes = await asyncio.gather(store.append(run.step()), store.append(other.begin()), return_exceptions=True)
+    gate = threading.Event()
+    held = asyncio.ensure_future(store._writer.do(lambda tables: gate.wait(10)))
+    await asyncio.sleep(0)
+    appends = store.append(run.step()), store.append(other.begin())  # both wait for the thread: they go into one commit
+    gate.set()
+    await held
+    outcomes = await asyncio.gather(*appends, return_exceptions=True)
     if is_written:
         assert [None, None] == outcomes
     else:
