@@ -187,6 +187,12 @@ class PoisonedStepError(AgentflowError):
     code = "AF0512"
 
 
+class HistoryLimitError(AgentflowError):
+    """A run has recorded as much as `[limits]` allows."""
+
+    code = "AF0513"
+
+
 class WorkflowError(AgentflowError):
     """The functional API was asked for something it cannot do: a phase named twice, a bound below 1, what is not supported yet."""
 

@@ -12,11 +12,11 @@ from agentflow.core.entry import Entry
 from agentflow.core.event import Event
 from agentflow.core.result import RunResult
 from agentflow.core.run_row import RunFilter, RunRow
-from agentflow.core.state import Patch, State
+from agentflow.core.state import State
 
 
 class Request(Protocol):
-    """One attempt of one step, as agents and executors see it."""
+    """One attempt of one step, as agents see it."""
 
     @property
     def event(self) -> Event:
@@ -27,27 +27,19 @@ class Request(Protocol):
         """What this attempt sees and changes."""
 
     @property
-    def agent(self) -> Agent:
-        """Who answers."""
-
-    @property
     def context(self) -> object:
         """The `ctx` of a handler with three parameters; made when first asked for."""
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the calling task is the one that carries this attempt."""
 
     def leave_behind(self) -> None:
         """Note that something of this attempt goes on although it was given up."""
 
-    def answer(self, returned: object) -> Patch:
-        """Turn what the handler returned into the step's patch.
 
-        Raises:
-            AgentAnswerError: it returned something that is no answer.
-            InvalidValueError: what it set is not JSON.
-        """
+class Attempt(Request, Protocol):
+    """One attempt of one step, as executors see it."""
+
+    @property
+    def agent(self) -> Agent:
+        """Who answers."""
 
 
 class Agent(Protocol):
@@ -56,14 +48,14 @@ class Agent(Protocol):
     name: str
 
     def invoke(self, request: Request) -> Awaitable[object]:
-        """Begin the call; what the awaitable gives is what `Request.answer` takes."""
+        """Begin the call; the awaitable gives what a handler may return: a State, a mapping, an AgentResult or None."""
 
 
 class Executor(Protocol):
     """Carries out calls: in this process, or elsewhere."""
 
-    def begin(self, request: Request) -> Awaitable[object]:
-        """Begin one attempt; the awaitable gives what `Request.answer` takes, or raises what the agent raised.
+    def begin(self, attempt: Attempt) -> Awaitable[object]:
+        """Begin one attempt; the awaitable gives what the agent gave, or raises what it raised.
 
         The engine makes answers of both, so that no executor has its own idea of what an error is.
         """
@@ -165,8 +157,9 @@ class Store(Protocol):
     async def take(self, owner: str, *, lease_s: float, run_ids: Collection[str] | None = None, limit: int | None = None) -> list[RunRow]:
         """Make `owner` alive for `lease_s` seconds and give it the open runs whose owner is dead, oldest first.
 
-        Each row comes back with its new owner and its epoch raised by one. `run_ids` narrows the choice to these runs,
-        `limit` takes no more than so many.
+        Each row comes back with its new owner and its epoch raised by one; one that was `running` is `recovering`. A row that
+        cannot be read is not taken: it comes back with what is left of it and the flag `corrupt`. `run_ids` narrows the choice to
+        these runs, `limit` takes no more than so many.
         """
 
     async def renew(self, owner: str, lease_s: float) -> None:
@@ -182,13 +175,17 @@ class Store(Protocol):
         """
 
     async def row(self, run_id: str) -> RunRow | None:
-        """Return the run's row."""
+        """Return the run's row.
+
+        Raises:
+            StoreDamagedError: it cannot be read.
+        """
 
     async def row_of_event(self, event_id: str) -> RunRow | None:
         """Return the row of the run that serves this event."""
 
     async def rows(self, wanted: RunFilter) -> list[RunRow]:
-        """Return the rows that fit, in the order that the filter asks for."""
+        """Return the rows that fit, in the order that the filter asks for; one that is damaged has the flag `corrupt`."""
 
     async def entries(self, run_id: str, start: int = 0, stop: int | None = None) -> list[Entry]:
         """Return the run's entries from seq `start` to before `stop` (None: to the end), in order; [] for an unknown run.

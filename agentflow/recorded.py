@@ -21,6 +21,7 @@ from agentflow.engine.engine import Engine
 from agentflow.engine.forking import fork
 from agentflow.engine.history import History
 from agentflow.engine.journal import Journals
+from agentflow.engine.limits import RunLimits
 from agentflow.engine.program import Program
 from agentflow.engine.run import RunHandle
 from agentflow.errors import IllegalTransitionError, RunnerStateError, RunNotFoundError, StoreError
@@ -48,6 +49,7 @@ class RecordedRuns(ABC):
         self._history: History | None = None
         self._control: ControlServer | None = None
         self._desk: Desk | None = None
+        self._unfinished: list[RunRow] = []  # the runs that had a session when the journal was opened
         self._function: Callable[[str], Combine]  # finds a merge function
         self.journal_url = self._journal.url
 
@@ -68,12 +70,13 @@ class RecordedRuns(ABC):
         self._store = store = app.store_of(choice, control=address, warn=warn)
         try:
             await store.open()
+            self._function = lambda name: finder.function(name, folder)
+            self._history = History(store, app.compile_rule, self._function)
+            self._unfinished = await self._history.holders()
         except BaseException:
             await self._close_journals()
             raise
-        self._function = lambda name: finder.function(name, folder)
-        self._history = History(store, app.compile_rule, self._function)
-        owner = clock.fresh_id()
+        owner, limits = clock.fresh_id(), self._project.config.limits
         await store.renew(owner, LEASE_S)
         return Journals(
             store,
@@ -82,10 +85,17 @@ class RecordedRuns(ABC):
             owner,
             lambda plan_hash, body: decode_plan(plan_hash, body, app.compile_rule, self._function),
             choice.snapshot_every,
+            limits=RunLimits(limits.max_records, limits.max_run_bytes),
         )
 
     async def _open_desk(self, engine: Engine) -> None:
-        """Take orders from other processes, while the journal is a file; without a socket the runs go on all the same."""
+        """Let recorded runs have their sessions, and take orders from other processes, while the journal is a file.
+
+        Without a socket the runs go on all the same.
+        """
+        for row in self._unfinished:  # before anything is awaited, and so before any event is accepted
+            engine.intake.keep_place(row.session_id or "", row.run_id)
+        self._unfinished.clear()
         if self._store is None or self._history is None or self._control is None:
             return
         self._desk = Desk(self._store, self._history, self._adapters.clock, engine)
@@ -166,7 +176,7 @@ class RecordedRuns(ABC):
 
         Args:
             run_id: the run to start from; it is not changed.
-            at: a record's number; None takes all, but for how the run ended.
+            at: a record's number; None takes all, but for how the run ended: one that has failed begins again at the step that failed.
             set: keys of the state to change before the new run goes on.
             config: a file whose plan the new run walks; None takes the plan that is recorded.
 
@@ -187,7 +197,7 @@ class RecordedRuns(ABC):
             )
         recorded = await self._read_back().recorded(run_id, at)
         changes = State(dict(set)) if set else None
-        return RunHandle(await fork(engine, recorded, program, changes), engine)
+        return RunHandle(await fork(engine, recorded, program, changes, is_again=at is None), engine)
 
     async def _laid_aside(self, journals: Journals, run_id: str) -> RunRow:
         """Return the row of a run that could not be taken: this runner has it, and does not go on with it.
@@ -205,7 +215,7 @@ class RecordedRuns(ABC):
 
     # --- reading back ---
 
-    async def runs(
+    async def runs(  # noqa: PLR0913 - one parameter a question
         self,
         *,
         state: str | None = None,
@@ -213,9 +223,13 @@ class RecordedRuns(ABC):
         pattern: str | None = None,
         session: str | None = None,
         since: float | None = None,
+        root: str | None = None,
+        children: bool = False,
         limit: int | None = None,
     ) -> list[RunRow]:
         """Return the recorded runs that fit, the newest first; what is None is not asked about.
+
+        One whose row is damaged has the flag `corrupt`, and what could be read of it.
 
         Args:
             state: pending, running, paused, recovering, completed, failed or cancelled.
@@ -223,13 +237,24 @@ class RecordedRuns(ABC):
             pattern: the mode of the main flow.
             session: the session's id.
             since: began at this time or later, in seconds since the epoch.
+            root: those that belong to this run, e.g. the steps of a workflow.
+            children: also runs that belong to another one; without it, and without `root`, they are left out.
             limit: at most so many.
 
         Raises:
             RunnerStateError: nothing is recorded here.
         """
-        wanted = RunFilter(state=state, status=status, pattern=pattern, session_id=session, since=since, limit=limit)
-        return await self._read_back().runs(wanted)
+        told = {"state": state, "status": status, "pattern": pattern, "session_id": session, "since": since, "root_id": root}
+        is_top = None if children or root is not None else True
+        return await self._read_back().runs(RunFilter(**told, is_top=is_top, limit=limit))  # type: ignore[arg-type] # by name
+
+    async def blocked(self) -> dict[str, RunRow]:
+        """Return the recorded runs that wait behind another one of their session, by id, each with the one whose turn it is.
+
+        Raises:
+            RunnerStateError: nothing is recorded here.
+        """
+        return await self._read_back().blocked()
 
     async def get(self, run_id: str, *, at: int | None = None) -> RunView:
         """Return a run as it stands, or as it stood after its record number `at`: row, state, outputs, steps, usage.

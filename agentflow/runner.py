@@ -302,8 +302,16 @@ class Runner(RecordedRuns):
         while not engine.admit(run):  # as in `emit`: a coroutine between would cost each event its frame
             await engine.room(run)
         if run.journal is not None:
-            run = await self._accepted(engine, run)
+            return await self._recorded(engine, run)
         return await run.ended()
+
+    async def _recorded(self, engine: Engine, run: Run) -> RunResult:
+        if not run.has_steps:  # nobody else waits until it is accepted
+            run = await self._accepted(engine, run)
+        try:
+            return await run.ended()
+        except DuplicateEventError as error:
+            return await (await self._known(engine, error)).ended()
 
     async def _accepted(self, engine: Engine, run: Run) -> Run:
         """Wait until a run's acceptance is durable; the same event emitted again has the run that it had.
@@ -314,10 +322,13 @@ class Runner(RecordedRuns):
         try:
             await engine.written(run)
         except DuplicateEventError as error:
-            if not error.is_same:
-                raise
-            return await engine.recovery.known(error.run_id)
+            return await self._known(engine, error)
         return run
+
+    async def _known(self, engine: Engine, error: DuplicateEventError) -> Run:
+        if not error.is_same:
+            raise error
+        return await engine.recovery.known(error.run_id)
 
     def _taking_engine(self) -> Engine:
         if self._engine is None:

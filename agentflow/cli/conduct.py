@@ -24,7 +24,7 @@ from agentflow.engine.run import RunHandle
 from agentflow.errors import AgentflowError, MissingAgentError, QueueFullError, StoreError
 from agentflow.runner import Runner
 
-OPEN_RUNS = 256  # at most; further events wait where they are
+OPEN_RUNS = 256  # at most, those included whose acceptance is being written; further events wait where they are
 LAST_WAIT_S = 1.5  # from the second signal to the end of the process; less than the watchdog of the signals has
 TIDY_WAIT_S = 0.5  # for tasks and threads that handlers left
 THREADS = 32
@@ -67,6 +67,7 @@ class Fork:
     plan_from: Path | None = None
 
 
+Taken: TypeAlias = RunHandle | asyncio.Task[RunHandle | None]  # a run, or an event that is being accepted; None when it was not
 Work: TypeAlias = Event | str | Resumption | Fork  # one event, the name of where events are, or what is recorded
 
 
@@ -76,8 +77,8 @@ class Outlet(Protocol):
     def show(self, result: RunResult) -> bool:
         """Take a result, and say whether anybody can read it; if not, the rest is cancelled."""
 
-    def rest(self, view: RunView, *, is_kept: bool) -> None:
-        """Take a run that is paused, or waits behind one that is; one that is not kept is gone when the command ends."""
+    def rest(self, view: RunView, ahead: RunRow | None, *, is_kept: bool) -> None:
+        """Take a run that is paused, or waits behind one that is `ahead`; one that is not kept is gone when the command ends."""
 
     def close(self) -> None:
         """Write what was kept: the process is left early."""
@@ -94,14 +95,15 @@ class Conductor:
         self._terms = terms
         self._outlet = outlet
         self._source: EventSource | None = None
-        self._handles: asyncio.Queue[RunHandle | None] = asyncio.Queue(OPEN_RUNS)
+        self._taken: asyncio.Queue[Taken | None] = asyncio.Queue(OPEN_RUNS)
+        self._emitting = 0
+        self._last: dict[str, asyncio.Task[RunHandle | None]] = {}  # by session: the newest of its events that are being accepted
         self._open: dict[str, RunHandle] = {}
         self._sessions: dict[str, str] = {}  # of open runs
-        self._aside: list[RunHandle] = []  # runs that are paused, and those behind them
+        self._aside: list[RunHandle] = []  # runs that are paused, and those behind them or behind what does not go on here
         self._held: set[str] = set()  # the sessions of these
         self._is_kept = runner.journal_url != IN_MEMORY
         self._is_stopping = False
-        self._is_emitting = False
         self._cancelling = ""  # the reason, once open runs are being cancelled
         self._draining: asyncio.Task[object] | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -142,7 +144,7 @@ class Conductor:
             raise
         if not self._is_kept:
             return []
-        return [row for state in sorted(OPEN_STATES) for row in await self._runner.runs(state=state)]
+        return [row for state in sorted(OPEN_STATES) for row in await self._runner.runs(state=state, children=True)]
 
     # --- taking work in ---
 
@@ -159,9 +161,9 @@ class Conductor:
             self._sessions = {row.run_id: row.session_id for row in unfinished if row.session_id is not None}
             for handle in await self._recorded(work):
                 self._open[handle.run_id] = handle
-                await self._handles.put(handle)
+                await self._taken.put(handle)
         finally:
-            await self._handles.put(None)
+            await self._taken.put(None)
 
     async def _recorded(self, work: Resumption | Fork) -> list[RunHandle]:
         if isinstance(work, Resumption):
@@ -184,23 +186,37 @@ class Conductor:
             async for entry in entries:
                 if self._is_stopping:
                     break
-                try:
-                    handle = await self._emit(entry.event)
-                except AgentflowError as error:
-                    if not self._is_stopping:
-                        self._count(terminal.show_error(error, place=entry.place))
-                    continue
-                if handle is not None:
-                    self._accepted(handle, entry.event)
-                    if self._cancelling:
-                        handle.cancel(self._cancelling)
-                    await self._handles.put(handle)
+                await self._taken.put(self._begin(entry))
         finally:
-            await self._handles.put(None)  # also when this fails: nobody may wait for ever
+            await self._taken.put(None)  # also when this fails: nobody may wait for ever
+
+    def _begin(self, entry: Entry) -> asyncio.Task[RunHandle | None]:
+        """Emit an event beside others, so that their acceptances share commits; those of one session follow each other."""
+        session = _session_of(entry.event)
+        task = asyncio.get_running_loop().create_task(self._accept(entry, self._last.get(session)))
+        if session:
+            self._last[session] = task
+            task.add_done_callback(lambda done: self._last.pop(session) if self._last.get(session) is done else None)
+        return task
+
+    async def _accept(self, entry: Entry, before: asyncio.Task[RunHandle | None] | None) -> RunHandle | None:
+        if before is not None:
+            await asyncio.wait({before})
+        try:
+            handle = await self._emit(entry.event)
+        except AgentflowError as error:
+            if not self._is_stopping:
+                self._count(terminal.show_error(error, place=entry.place))
+            return None
+        if handle is not None:
+            self._accepted(handle, entry.event)
+            if self._cancelling:
+                handle.cancel(self._cancelling)
+        return handle
 
     def _accepted(self, handle: RunHandle, event: Event | AgentflowError) -> None:
         self._open[handle.run_id] = handle
-        session = event.session_id or event.metadata.get("session_id") if isinstance(event, Event) else None
+        session = _session_of(event)
         if session:
             self._sessions[handle.run_id] = session
         if self._is_kept and not self._terms.is_quiet:
@@ -211,20 +227,22 @@ class Conductor:
         if isinstance(event, AgentflowError):
             raise event
         while not self._is_stopping:
+            self._emitting += 1
             try:
-                self._is_emitting = True
                 return await self._runner.emit(event)
             except QueueFullError:
                 continue
             finally:
-                self._is_emitting = False
+                self._emitting -= 1
         return None
 
     # --- handing results on ---
 
     async def _hand_on(self) -> None:
-        while (handle := await self._handles.get()) is not None:
-            await self._see_to(handle)
+        while (taken := await self._taken.get()) is not None:
+            handle = await taken if isinstance(taken, asyncio.Task) else taken
+            if handle is not None:
+                await self._see_to(handle)
         is_moving = bool(self._aside)
         while is_moving:  # what was paused may go on since, and what stands behind it too
             aside, self._aside = self._aside, []
@@ -236,7 +254,7 @@ class Conductor:
             is_moving = len(self._aside) < len(aside)
 
     async def _see_to(self, handle: RunHandle) -> None:
-        """Wait for a run and hand its result on; put it aside when it is paused, or its session's run is."""
+        """Wait for a run and hand its result on; put it aside when it does not go on, or its session's run does not."""
         session = self._sessions.get(handle.run_id)
         found = None if session in self._held else await outcome(handle)
         if found is None:
@@ -261,9 +279,10 @@ class Conductor:
             terminal.note(terminal.safe(f"warning: {result.run_id} completed in part; failed: {failed}"))
 
     async def _tell_paused(self) -> None:
+        ahead = await self._runner.blocked() if self._aside else {}
         for handle in self._aside:
             self._count(Exit.APPROVAL)
-            self._outlet.rest(await self._runner.get(handle.run_id), is_kept=self._is_kept)
+            self._outlet.rest(await self._runner.get(handle.run_id), ahead.get(handle.run_id), is_kept=self._is_kept)
 
     def _count(self, code: Exit) -> None:
         self._code = max(self._code, code)
@@ -292,7 +311,7 @@ class Conductor:
     def _on_signal(self, code: Exit, count: int) -> None:
         self._ended_by = code
         self._stop_taking()
-        running = len(self._open) + self._is_emitting
+        running = len(self._open) + self._emitting
         if count == 1:
             terminal.note(f"stopping: waiting for {running} open run{'s' * (running != 1)}; once more cancels")
             self._draining = asyncio.get_running_loop().create_task(self._runner.stop())
@@ -320,8 +339,13 @@ class Conductor:
             terminal.note(terminal.safe(f"warning: left behind, still running: {', '.join(names)}"))
 
 
+def _session_of(event: Event | AgentflowError) -> str:
+    told = event.session_id or event.metadata.get("session_id") if isinstance(event, Event) else None
+    return told or ""
+
+
 async def outcome(handle: RunHandle) -> RunResult | AgentflowError | None:
-    """Wait until nothing of a run goes on; return its result, why it goes on here no more, or None when it is paused."""
+    """Wait until nothing of a run goes on; return its result, why it goes on here no more, or None when it rests."""
     while await handle.wait() == "running":
         pass  # it was paused, and is not any more
     asking = asyncio.get_running_loop().create_task(handle.result())

@@ -6,7 +6,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentflow.cli.tables import moment
+from agentflow.cli.tables import blocker_told, moment
+from agentflow.core.run_row import RunRow
 from agentflow.core.run_view import RunView
 
 
@@ -22,11 +23,11 @@ class Hint:
         options = (("--config", self.config), ("--journal", self.journal))
         return " ".join(["agentflow", words, *(f"{name} {shlex.quote(str(path))}" for name, path in options if path is not None)])
 
-    def told(self, view: RunView) -> str:
-        """Say why a run does not go on, and what to do."""
+    def told(self, view: RunView, ahead: RunRow | None) -> str:
+        """Say why a run does not go on, and what to do; `ahead` is the one that has its session."""
         run_id = view.row.run_id
-        if view.row.state == "pending":
-            return f"{run_id} waits for a paused run of its session; then: {self.command(f'resume {run_id}')}"
+        if ahead is not None:
+            return self._behind(view.row, ahead)
         if not view.approvals:
             told = f": {view.row.reason}" if view.row.reason else ""
             return f"{run_id} is paused{told}; to go on: {self.command(f'resume {run_id}')}"
@@ -37,3 +38,14 @@ class Hint:
             lines.append(f"    to let it run: {self.command(f'runs approve {run_id} {one.position} --continue')}")
             lines.append(f"    to refuse it:  {self.command(f'runs reject {run_id} {one.position} --continue')}")
         return "\n".join(lines)
+
+    def _behind(self, row: RunRow, ahead: RunRow) -> str:
+        first, following = ahead.run_id, self.command("resume")
+        if ahead.waiting:
+            go_on = f"to let {first} run: {self.command(f'runs approve {first} --continue')}; then: {following}"
+        elif ahead.state == "paused":
+            go_on = f"to go on with {first}: {self.command(f'resume {first}')}; then: {following}"
+        else:
+            go_on = f"to go on with both: {following}"
+        give_up = f"to end {first}: {self.command(f'runs cancel {first}')}; then: {following}"
+        return f"{row.run_id} waits behind {blocker_told(ahead)} of session {row.session_id}\n    {go_on}\n    {give_up}"

@@ -10,18 +10,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentflow.cli import terminal
+from agentflow.cli.hints import Hint
 from agentflow.cli.journals import Place
 from agentflow.cli.progress import duration
 from agentflow.cli.results import shown
-from agentflow.cli.tables import columns, moment, state_told
+from agentflow.cli.tables import blocker_told, columns, moment, state_told
 from agentflow.cli.usage import UsageError
 from agentflow.cli.watching import line
 from agentflow.core.records import Record
-from agentflow.core.run_row import RunFilter, RunRow
+from agentflow.core.run_row import CORRUPT, RunFilter, RunRow
 from agentflow.core.run_view import RunView, StepView
+from agentflow.core.values import Json
 from agentflow.engine.history import DEAD
 from agentflow.system import SystemClock
 
+MOST_CHILDREN = 20  # of a run's own runs, shown with it
+_ROW_TITLES = ("RUN", "STATE", "PATTERN", "SESSION", "STARTED", "TOOK", "FLAGS")
 _AGO = re.compile(r"(\d{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -52,27 +56,37 @@ def time_of(told: str) -> float:
 
 
 def show_runs(place: Place, rows: RunFilter, *, is_blocked: bool = False, is_json: bool) -> None:
-    """Print the rows that fit; with `is_blocked` those whose turn does not come.
+    """Print the rows that fit; with `is_blocked` those that wait behind another run of their session.
 
     Raises:
         AgentflowError: the journal cannot be read.
     """
     found, holders = asyncio.run(_rows(place, rows, is_blocked=is_blocked))
+    for row in found:
+        if CORRUPT in row.flags:
+            hint = Hint(place.config, place.journal).command(f"runs verify {row.run_id}")
+            terminal.note(terminal.safe(f"warning: run {row.run_id} is damaged, and nothing goes on with it; what is wrong: {hint}"))
     if is_json:
-        told = [row.to_dict() | ({"blocked_by": holders[row.run_id]} if is_blocked else {}) for row in found]
+        told = [row.to_dict() | (_blocked_by(holders[row.run_id]) if is_blocked else {}) for row in found]
         terminal.out(terminal.as_json(told, is_indented=True))
         return
     if not found:
         terminal.out("no runs")
         return
-    titles = ("RUN", "STATE", "PATTERN", "SESSION", "STARTED", "TOOK", "FLAGS", "BLOCKED BY" if is_blocked else "WAITING")
-    last = {row.run_id: holders[row.run_id] if is_blocked else ", ".join(row.waiting) for row in found}
+    titles = (*_ROW_TITLES, "BLOCKED BY" if is_blocked else "WAITING")
+    last = {row.run_id: blocker_told(holders[row.run_id]) if is_blocked else ", ".join(row.waiting) for row in found}
     lines = columns(titles, [(*_cells(row), last[row.run_id]) for row in found])
     terminal.out("\n".join(lines))
 
 
-async def _rows(place: Place, rows: RunFilter, *, is_blocked: bool) -> tuple[list[RunRow], dict[str, str]]:
+def _blocked_by(row: RunRow) -> dict[str, Json]:
+    return {"blocked_by": row.run_id, "blocked_by_state": row.state}
+
+
+async def _rows(place: Place, rows: RunFilter, *, is_blocked: bool) -> tuple[list[RunRow], dict[str, RunRow]]:
     async with place.found().opened() as (_, history):
+        if rows.root_id is not None:
+            rows = replace(rows, root_id=(await history.find(rows.root_id)).run_id)
         if not is_blocked:
             return await history.runs(rows), {}
         found = await history.runs(replace(rows, limit=None))
@@ -86,21 +100,33 @@ def _cells(row: RunRow) -> tuple[str, ...]:
 
 
 def show_run(place: Place, run_id: str, at: int | None, *, is_json: bool) -> None:
-    """Print a run as it stands, or as it stood after a record.
+    """Print a run as it stands, or as it stood after a record, and the runs that belong to it, as they are now.
 
     Raises:
         AgentflowError: the journal cannot be read, or has no such run or record.
     """
 
-    async def read() -> RunView:
+    async def read() -> tuple[RunView, list[RunRow]]:
         async with place.found().opened() as (_, history):
-            return await history.view(run_id, at)
+            view = await history.view(run_id, at)
+            return view, await history.runs(RunFilter(root_id=view.row.run_id, newest_first=False))
 
-    view = asyncio.run(read())
+    view, children = asyncio.run(read())
     if is_json:
-        terminal.out(terminal.as_json(view.to_dict(), is_indented=True))
-    else:
-        terminal.out(terminal.safe("\n".join(_told(view))))
+        terminal.out(terminal.as_json(view.to_dict() | {"children": [row.to_dict() for row in children]}, is_indented=True))
+        return
+    lines = [*_told(view), *_children_told(children)]
+    if len(children) > MOST_CHILDREN:
+        command = Hint(place.config, place.journal).command(f"runs list --root {view.row.run_id}")
+        lines.append(f"  and {len(children) - MOST_CHILDREN} more: {command}")
+    terminal.out(terminal.safe("\n".join(lines)))
+
+
+def _children_told(rows: Sequence[RunRow]) -> Iterator[str]:
+    if rows:
+        yield "runs that belong to it"
+        shown_rows = [_cells(row) for row in rows[:MOST_CHILDREN]]
+        yield from (f"  {told}" for told in columns(_ROW_TITLES, shown_rows))
 
 
 def _told(view: RunView) -> Iterator[str]:

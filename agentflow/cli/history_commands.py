@@ -48,18 +48,24 @@ def list_runs(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option(metavar="TIME", help="Those started since: 2026-07-30, 2026-07-30T09:00 (UTC), or 90s, 30m, 2h, 7d ago.")
     ] = None,
     flag: Annotated[str | None, typer.Option(metavar="FLAG", help="Those with this flag, e.g. dead_lettered.")] = None,
-    is_blocked: Annotated[bool, typer.Option("--blocked", help="Those that wait because their session's run is paused.")] = False,
+    is_blocked: Annotated[bool, typer.Option("--blocked", help="Those that wait behind another run of their session.")] = False,
+    root: Annotated[
+        str | None, typer.Option("--root", metavar="RUN", help="Those that belong to this run: a workflow's steps.", show_default=False)
+    ] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Also those that belong to another run.")] = False,
     limit: Limit = None,
     config: ConfigFile = None,
     journal: JournalPath = None,
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List runs, the newest first."""
+    """List runs, the newest first; those that belong to another one, as the steps of a workflow do, only when asked for."""
     from agentflow.cli.histories import show_runs, wanted
     from agentflow.cli.journals import Place
 
-    rows = wanted(state=state, status=status, pattern=pattern, session_id=session, since=since, flag=flag, limit=limit)
+    is_top = None if is_all or root is not None else True
+    told = {"state": state, "status": status, "pattern": pattern, "session_id": session, "flag": flag, "root_id": root}
+    rows = wanted(**told, since=since, is_top=is_top, limit=limit)
     show_runs(Place(config, journal), rows, is_blocked=is_blocked, is_json=is_json)
 
 

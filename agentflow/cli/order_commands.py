@@ -158,7 +158,9 @@ def retry_run(
 def fork_run(  # noqa: PLR0913 - one parameter an option
     run: RunId,
     *,
-    at: Annotated[int | None, typer.Option(metavar="SEQ", min=0, help="From where it stood after this record. Default: the last.")] = None,
+    at: Annotated[
+        int | None, typer.Option(metavar="SEQ", min=0, help="From where it stood after this record. Default: where it ended.")
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=JSON", help="Set a key of the state before it goes on. Repeatable.")
     ] = None,
@@ -175,7 +177,7 @@ def fork_run(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Begin a new run that has done what another one had done, and go on with it; the other one stays as it is.
 
-    A step that had failed for good has failed in the new run too, unless --at names a record before that. Exit codes as of `run`.
+    One that has failed begins again at the step that failed, unless --at says where. Exit codes as of `run`.
     """
     from agentflow.cli.journals import Place
     from agentflow.cli.resume import Wanted

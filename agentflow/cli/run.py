@@ -24,6 +24,7 @@ from agentflow.cli.usage import UsageError
 from agentflow.config.journal import BESIDE_THE_FILE, IN_MEMORY
 from agentflow.core.event import Event
 from agentflow.core.result import RunResult
+from agentflow.core.run_row import RunRow
 from agentflow.core.run_view import RunView
 from agentflow.errors import AgentflowError, EntrypointError
 from agentflow.runner import Runner
@@ -94,12 +95,12 @@ class Stage:
             trace(result)
         return self.results.add(result)
 
-    def rest(self, view: RunView, *, is_kept: bool) -> None:
-        """Show a run that is paused, and say how it goes on, if it can."""
+    def rest(self, view: RunView, ahead: RunRow | None, *, is_kept: bool) -> None:
+        """Show a run that is paused, or waits behind one that is `ahead`, and say how it goes on, if it can."""
         self.shown.settle(view.row.run_id)
         self.results.rest(view)
         lost = f"warning: {view.row.run_id} is given up: its journal is in memory; name a file with --journal PATH"
-        terminal.note(terminal.safe(self.hint.told(view) if is_kept else lost))
+        terminal.note(terminal.safe(self.hint.told(view, ahead) if is_kept else lost))
 
     def close(self) -> None:
         """Write what was kept."""

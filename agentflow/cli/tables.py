@@ -55,6 +55,11 @@ def moment(at: float | None) -> str:
     return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def blocker_told(row: RunRow) -> str:
+    """Return the run whose turn it is in a session, and where it stands."""
+    return f"{row.run_id} ({row.state}: {row.reason})" if row.reason else f"{row.run_id} ({row.state})"
+
+
 def state_told(row: RunRow) -> str:
     """Return in words where a run stands: its status when it has ended, else its state, with the reason."""
     told = row.status or row.state

@@ -18,7 +18,6 @@ _SECTIONS = frozenset(
         "workers",
         "schedules",
         "telemetry",
-        "limits",
     }
 )
 _FLOW_KEYS = frozenset(

@@ -223,6 +223,17 @@ class JournalConfig(Section):
     snapshot_every: Count = Field(default=100, description="How many records of a run lie between two snapshots of its state, at least 1.")
 
 
+class LimitsConfig(Section):
+    """How much one recorded run may come to. It is warned of at a fifth, and fails at the limit with the reason `history_limit`."""
+
+    max_records: Annotated[int, Field(ge=10, le=10_000_000)] = Field(
+        default=50_000, description="The most records of one run, 10 to 10,000,000."
+    )
+    max_run_bytes: Annotated[int, Field(ge=10_000, le=10_000_000_000)] = Field(
+        default=50_000_000, description="The most bytes of one run's records, 10,000 to 10,000,000,000; snapshots do not count."
+    )
+
+
 class LoggingConfig(Section):
     """What is logged, how, and where to."""
 
@@ -285,6 +296,7 @@ class Config(Section):
     flows: dict[Name, FlowConfig] = Field(default={}, description="Named flows: a flow's name stands wherever an agent's may.")
     agents: dict[Name, AgentConfig] = Field(default={}, description="The agents, in the order of the file.")
     journal: JournalConfig = Field(default_factory=JournalConfig, description="The journal.")
+    limits: LimitsConfig = Field(default_factory=LimitsConfig, description="How much one run may record.")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="The log.")
     llm: LlmConfig | None = Field(default=None, description="The language model.")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="The runner.")

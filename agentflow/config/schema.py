@@ -18,6 +18,7 @@ _PAGE = {
     "[[orchestration.switch]]": "SwitchRule",
     "[agents.<name>]": "AgentConfig",
     "[journal]": "JournalConfig",
+    "[limits]": "LimitsConfig",
     "[llm]": "LlmConfig",
     "[llm.api_key]": "SecretReference",
     "[logging]": "LoggingConfig",
@@ -111,5 +112,5 @@ def _bounds(node: dict[str, Any]) -> str:
     if above is not None:
         return f" > {above:g}"
     if least is not None:
-        return f" ≥ {least:g}" if most in {None, LARGEST} else f" {least:g}–{most:g}"
+        return f" ≥ {least:g}" if most in {None, LARGEST} else f" {least:,.12g}–{most:,.12g}"
     return ""

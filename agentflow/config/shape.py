@@ -72,7 +72,7 @@ def sections_with(key: str) -> list[str]:
 @cache
 def _tables() -> dict[str, Shape]:
     found: dict[str, Shape] = {}
-    for name in ("orchestration", "agents", "agent_flow", "llm", "logging", "runner", "journal"):
+    for name in ("orchestration", "agents", "agent_flow", "llm", "logging", "runner", "journal", "limits"):
         shape = root().keys[name]
         if shape.kind == "names" and shape.item is not None:
             found[f"{name}.<name>"] = shape.item

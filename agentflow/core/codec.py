@@ -31,11 +31,14 @@ from agentflow.core.packing import (
     unpack_patch,
     whole,
 )
-from agentflow.core.records import Fact, Record
+from agentflow.core.records import Fact, Record, StepCompleted, StepStarted, WorkflowCreated
+from agentflow.core.state import Patch
 from agentflow.core.values import MAX_DEPTH, Json
 from agentflow.errors import InvalidValueError, JournalDamagedError, JournalVersionError
 
 HASH_BYTES = 16
+_SHORT = 4096  # bytes of a body that are hashed in one piece with what comes before them, since copying them costs less than a call
+_pack_head = struct.Struct(">qqdqqqq").pack
 MAX_BODY_DEPTH = MAX_DEPTH + 8  # a value may be as deep as it likes within its limit, and stands a few levels down
 
 Upcast: TypeAlias = Callable[[dict[str, Json]], dict[str, Json]]
@@ -51,28 +54,30 @@ def encode(run_id: str, seq: int, epoch: int, at: float, fact: Fact, previous: b
     Raises:
         InvalidValueError: the fact holds something that is not JSON.
     """
-    body = encoded_body(fact)
-    kind = type(fact).__name__
-    version = VERSIONS.get(kind, 1)
-    return Entry(seq, epoch, at, kind, version, body, _hash(run_id, (seq, epoch, at, version), kind, body, previous))
-
-
-def encoded_body(fact: Fact) -> bytes:
-    """Return a fact's fields as compact JSON.
-
-    Raises:
-        InvalidValueError: one of them holds something that is not JSON.
-    """
-    parts: list[str] = []
+    kind = type(fact)
     try:
-        for name, prefix, pack, default in _WRITERS[type(fact)]:
-            value = getattr(fact, name)
-            if value is not default and value != default:
-                parts.append(prefix + pack(value))
+        body = _WRITERS[kind](fact)  # type: ignore[arg-type] # the one for its type
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{type(fact).__name__} cannot be recorded: {error}", hint="records hold JSON values") from error
-    # A lone surrogate, in a reason or a note, has no UTF-8 form; values of a state were refused with one.
-    return f"{{{','.join(parts)}}}".encode("utf-8", "replace")
+        raise InvalidValueError(f"{kind.__name__} cannot be recorded: {error}", hint="records hold JSON values") from error
+    name = kind.__name__
+    return sealed(run_id, seq, epoch, at, name, VERSIONS.get(name, 1), body, previous)
+
+
+def sealed(run_id: str, seq: int, epoch: int, at: float, kind: str, version: int, body: bytes, previous: bytes) -> Entry:  # noqa: PLR0913 - all that the hash is over
+    """Return an entry with its hash, which is over everything that is given here."""
+    # Lengths and numbers first: so no two entries are written alike.
+    names = f"{run_id}{kind}"
+    if names.isascii():
+        head, told = _pack_head(seq, epoch, at, version, len(previous), len(run_id), len(kind)), names.encode()
+    else:
+        name, told = run_id.encode("utf-8", "surrogatepass"), kind.encode("utf-8", "surrogatepass")
+        head, told = _pack_head(seq, epoch, at, version, len(previous), len(name), len(told)), name + told
+    if len(body) <= _SHORT:
+        digest = sha256(b"".join((head, previous, told, body)))  # the quickest one where the processor knows it
+    else:
+        digest = sha256(b"".join((head, previous, told)))
+        digest.update(body)
+    return Entry(seq, epoch, at, kind, version, body, digest.digest()[:HASH_BYTES])
 
 
 def decode(run_id: str, entry: Entry) -> Record:
@@ -120,23 +125,13 @@ def first_fault(run_id: str, entries: Sequence[Entry], previous: bytes = b"") ->
             return seq, f"has epoch {entry.epoch} after {epoch}"
         expected: bytes | None
         try:
-            figures = seq, entry.epoch, entry.at, entry.version
-            expected = _hash(run_id, figures, entry.type, entry.body, previous)
+            expected = sealed(run_id, seq, entry.epoch, entry.at, entry.type, entry.version, entry.body, previous).hash
         except (TypeError, ValueError, AttributeError, struct.error):
             expected = None
         if expected is None or entry.hash != expected:
             return seq, "does not have the checksum it was written with"
         previous, epoch, seq = entry.hash, entry.epoch, seq + 1
     return None
-
-
-def _hash(run_id: str, figures: tuple[int, int, float, int], kind: str, body: bytes, previous: bytes) -> bytes:
-    name, told = run_id.encode("utf-8", "surrogatepass"), kind.encode("utf-8", "surrogatepass")
-    # Lengths and numbers first: so no two entries are written alike.
-    head = struct.pack(">qqdqqqq", *figures, len(previous), len(name), len(told))
-    state = sha256(b"".join((head, previous, name, told)))  # the quickest one where the processor knows it
-    state.update(body)
-    return state.digest()[:HASH_BYTES]
 
 
 # --- JSON, strictly ---
@@ -170,6 +165,7 @@ def _text_encoder(*, is_sorted: bool) -> Callable[[object], str]:
 
 dumps = _text_encoder(is_sorted=False)
 canonical = _text_encoder(is_sorted=True)
+quoted = encode_basestring  # text as JSON
 
 
 def loads(body: bytes) -> Json:
@@ -234,15 +230,22 @@ def _number(value: float | None) -> str:
 
 
 class Written(dict[str, Json]):
-    """A JSON object with its text, so that what is large is written out once. Neither may be changed."""
+    """A JSON object with its JSON, in pieces, so that it is written out once. Neither may be changed."""
 
-    __slots__ = ("text",)
-    text: str
+    __slots__ = ("pieces",)
+    pieces: tuple[bytes, ...]
+
+
+def written(value: Mapping[str, Json]) -> Written:
+    """Return a JSON object with its JSON."""
+    told = Written(value)
+    told.pieces = (dumps(dict(value)).encode("utf-8", "replace"),)
+    return told
 
 
 def _plain(value: Mapping[str, Json]) -> str:
     if type(value) is Written:
-        return value.text
+        return b"".join(value.pieces).decode()
     return dumps(value if type(value) is dict else dict(value))
 
 
@@ -250,9 +253,37 @@ def _listed(values: tuple[str, ...]) -> str:
     return dumps(list(values))
 
 
+def _patch(patch: Patch) -> str:
+    if patch.meta or patch.is_removing:
+        return dumps(pack_patch(patch))
+    return f'{{"data":{_few(patch.data)}}}' if patch.data else "{}"
+
+
+def _few(values: Mapping[str, object]) -> str:
+    """Return an object as text; one of a few plain values costs less piece by piece than the encoder takes to begin."""
+    if len(values) > _FEW:
+        return dumps(values)
+    parts: list[str] = []
+    for key, value in values.items():
+        pack = _SCALARS.get(type(value))
+        if pack is None:
+            return dumps(values)
+        parts.append(f"{quoted(key)}:{pack(value)}")  # type: ignore[arg-type] # the one for its type
+    return f"{{{','.join(parts)}}}"
+
+
+_FEW = 3
+_SCALARS: Mapping[type, Pack] = {
+    str: quoted,
+    int: int.__repr__,
+    float: _number,
+    bool: dumps,
+    type(None): dumps,
+}
+
 _KINDS: Mapping[str, tuple[Pack, Unpack]] = {
-    "Position": (encode_basestring, text),
-    "str": (encode_basestring, text),
+    "Position": (quoted, text),
+    "str": (quoted, text),
     "str | None": (dumps, _or_none(text)),
     "bool": (dumps, _flag),
     "int": (int.__repr__, whole),
@@ -262,19 +293,59 @@ _KINDS: Mapping[str, tuple[Pack, Unpack]] = {
     "Json": (dumps, _anything),
     "Mapping[str, Json]": (_plain, mapping),
     "Mapping[str, Json] | None": (_plain, _or_none(mapping)),
-    "Patch": (lambda patch: dumps(pack_patch(patch)), unpack_patch),
+    "Patch": (_patch, unpack_patch),
     "Failure": (_failure, unpack_failure),
     "Failure | None": (_failure, _or_none(unpack_failure)),
 }
 
 _NO_DEFAULT = object()
+Writer: TypeAlias = Callable[[Never], bytes]
 
 
-def _writer(kind: type[Fact]) -> tuple[tuple[str, str, Pack, object], ...]:
-    return tuple(
+def _writer(kind: type[Fact], skipped: str = "") -> Callable[[Fact], bytes]:
+    plan = tuple(
         (field.name, f'"{field.name}":', _KINDS[str(field.type)][0], _NO_DEFAULT if field.default is MISSING else field.default)
         for field in fields(kind)
+        if field.name != skipped
     )
+
+    def write(fact: Fact) -> bytes:
+        parts: list[str] = []
+        for name, prefix, pack, default in plan:
+            value = getattr(fact, name)
+            if value is not default and value != default:
+                parts.append(prefix + pack(value))
+        # A lone surrogate, in a reason or a note, has no UTF-8 form; values of a state were refused with one.
+        return f"{{{','.join(parts)}}}".encode("utf-8", "replace")
+
+    return write
+
+
+# What most records are, written in one go: the same bytes as `_writer` gives.
+
+
+def _write_created(fact: WorkflowCreated) -> bytes:
+    event = fact.event
+    pieces = (event if type(event) is Written else written(event)).pieces
+    return b"".join((b'{"event":', *pieces, b",", _write_rest_of_created(fact)[1:]))
+
+
+def _write_started(fact: StepStarted) -> bytes:
+    told = f'{{"position":{quoted(fact.position)},"agent":{quoted(fact.agent)}'
+    told = f"{told}}}" if fact.attempt == 1 else f'{told},"attempt":{int.__repr__(fact.attempt)}}}'
+    return told.encode("utf-8", "replace")
+
+
+def _write_completed(fact: StepCompleted) -> bytes:
+    told = (
+        f'{{"position":{quoted(fact.position)},"agent":{quoted(fact.agent)},"attempts":{int.__repr__(fact.attempts)}'
+        f',"duration_s":{_number(fact.duration_s)},"patch":{_patch(fact.patch)}'
+    )
+    if fact.route is not None:
+        told = f'{told},"route":{dumps(fact.route)}'
+    if fact.usage is not None:
+        told = f'{told},"usage":{_plain(fact.usage)}'
+    return f"{told}}}".encode("utf-8", "replace")
 
 
 def _reader(kind: type[Fact]) -> Callable[[dict[str, Json]], Fact]:
@@ -292,5 +363,11 @@ def _reader(kind: type[Fact]) -> Callable[[dict[str, Json]], Fact]:
     return read
 
 
-_WRITERS = {kind: _writer(kind) for kind in get_args(Fact)}
+_write_rest_of_created = _writer(WorkflowCreated, "event")
+_WRITERS: dict[type[Fact], Writer] = {
+    **{kind: _writer(kind) for kind in get_args(Fact)},
+    WorkflowCreated: _write_created,
+    StepStarted: _write_started,
+    StepCompleted: _write_completed,
+}
 _READERS = {kind.__name__: _reader(kind) for kind in get_args(Fact)}

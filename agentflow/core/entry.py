@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would make it five times as dear to make, and there is one for each record
 class Entry:
-    """One record of a run's journal, encoded; what it says is in `body`, and `hash` chains it to the one before.
+    """One record of a run's journal, encoded; what it says is in `body`, and `hash` chains it to the one before. Never changed.
 
     Attributes:
         seq: its number in its run: 0, 1, 2 ... without gaps.

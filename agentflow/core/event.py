@@ -84,20 +84,20 @@ class Event:
         id: str | None = None,  # noqa: A002 - the field's standard name
         timestamp: float | None = None,
     ) -> None:
-        is_stamped = timestamp is None and Event.stamp is not None
-        if is_stamped:
-            timestamp = Event.stamp.time()  # type: ignore[union-attr] # it is there, as just seen
+        is_bare = timestamp is None and metadata is None and session_id is None and id is None  # nothing to check but target and data
+        if timestamp is None and (stamp := Event.stamp) is not None:
+            timestamp = stamp.time()
         kept_metadata = _NO_METADATA if metadata is None else _copied(metadata) if isinstance(metadata, Mapping) else metadata
         content = self._content = _Content(target, _NO_DATA, kept_metadata, session_id, id, timestamp)
         if data is not None:
             try:
                 content.data = adopt_mapping(data, "event.data")  # the one pass: emit has nothing to copy or check again
-                is_bare = is_stamped and metadata is None and session_id is None and id is None
-                content.is_plain = is_bare and type(target) is str and target.isascii()
+                content.is_plain = is_bare and timestamp is not None and type(target) is str and target.isascii()
             except InvalidValueError as fault:
                 content.data, content.fault = data, fault
-        self._own: dict[str, Any] | None = None
-        self._own_metadata: dict[str, str] | None = None
+        self._own: dict[str, Any] | None
+        self._own_metadata: dict[str, str] | None
+        self._own = self._own_metadata = None
 
     @property
     def target(self) -> str:
@@ -283,11 +283,12 @@ def _timed(content: _Content, now: Callable[[], float]) -> _Content:
 
 def first_scope(event: Event) -> Scope:
     """Return the state that an accepted event's run begins with: its data, and its metadata but for what steers the run."""
-    metadata = event.kept_metadata
+    content = event._content  # noqa: SLF001 - Event's own module
+    metadata = content.metadata
     meta: dict[str, object] | None = None
     if metadata:
         meta = {key: told for key, told in metadata.items() if key not in _STEERING}
-    return Scope(dict(event.kept_data), meta)
+    return Scope(dict(content.data), meta)
 
 
 def checked_metadata(metadata: object, path: str) -> dict[str, str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentflow.core.event import Event
-from agentflow.core.plan import Par
+from agentflow.core.frame import OPEN
+from agentflow.core.plan import Branch, Par
 from agentflow.core.state import MISSING, Scope
 from agentflow.core.values import Json
+from agentflow.errors import RuleError
 
 if TYPE_CHECKING:
     from agentflow.core.walk import Walk
@@ -47,6 +49,20 @@ class RunFacts:
         return self._event.fields(path[0] if path else None), path
 
 
+def first_true(node: Branch, facts: RunFacts) -> int:
+    """Return the index of the case that a branch by conditions takes.
+
+    Raises:
+        RuleError: a condition cannot be evaluated, or none holds and there is no else.
+    """
+    for index, condition in enumerate(node.conditions):
+        if condition.holds(facts):
+            return index
+    if len(node.cases) == len(node.conditions):
+        raise RuleError("none of the branch's conditions holds, and it has no other way", hint="add a case without a condition")
+    return len(node.conditions)
+
+
 def outputs_of(walk: Walk, order: tuple[str, ...]) -> dict[str, dict[str, Json]]:
     """Return what each agent and nested flow set last, in the plan's declared order; also while the walk goes on."""
     patches = dict(walk.outputs)
@@ -57,6 +73,7 @@ def outputs_of(walk: Walk, order: tuple[str, ...]) -> dict[str, dict[str, Json]]
             patches.update(frame.outer.outputs or {})
         if frame.scope is not frame.outer:
             patches.update(frame.scope.outputs or {})
-        open_frames.extend(reversed(frame.open_children))
+        if frame.status == OPEN:  # a flow that was cut has handed its outputs up, and keeps what was below it
+            open_frames.extend(reversed(frame.open_children))
     found = {name: patch.values() for name, patch in patches.items()}
     return {name: found[name] for name in dict.fromkeys((*order, *found)) if name in found}

@@ -48,8 +48,10 @@ class Frame:
     @property
     def position(self) -> Position:
         """The address of this frame's node, e.g. `0.2#3`."""
+        frame, parent = self, self.parent
+        if parent is not None and parent.parent is None and type(parent.node) is not Loop:
+            return f"0.{self.index}"  # most steps are members of the main flow
         parts: list[str] = []
-        frame: Frame = self
         while frame.parent is not None:
             above = frame.parent.node
             if type(above) is not Loop or above.is_handoff:

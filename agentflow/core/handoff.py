@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
-from agentflow.core.plan import Loop, Par
+from agentflow.core.plan import Branch, Loop, Par
 from agentflow.errors import HopLimitError, RoutingError, did_you_mean
 
 
@@ -25,6 +25,16 @@ def hold(frame: Frame, route: str) -> None:
         if type(frame.node) is Loop and frame.node.is_handoff:
             break
     frame.route = route
+
+
+def hand_on(loop: Frame, frame: Frame, route: str) -> Failure | None:
+    """Keep a route that a step names for its route flow, or say what is wrong with it."""
+    branch = loop.node.body  # type: ignore[union-attr] # a hand-off loop
+    known = (branch.routes if isinstance(branch, Branch) else None) or {}
+    if route not in known:
+        return failure_of(RoutingError(f"route `{route}` names no member of its flow", hint=did_you_mean(route, known)))
+    hold(frame, route)
+    return None
 
 
 def end_hop(loop: Frame, node: Loop, failure: Failure | None) -> tuple[bool, Failure | None]:

@@ -10,9 +10,14 @@ from agentflow.core.failure import Failure
 from agentflow.core.merge import Conflict
 from agentflow.core.plan import Position
 from agentflow.core.state import Patch
-from agentflow.errors import HopLimitError, JoinError
+from agentflow.errors import HistoryLimitError, HopLimitError, JoinError
 
-_REASONS = {HopLimitError.code: "hop_limit", JoinError.code: "threshold", "timeout": "timeout"}
+_REASONS = {
+    HopLimitError.code: "hop_limit",
+    HistoryLimitError.code: "history_limit",
+    JoinError.code: "threshold",
+    "timeout": "timeout",
+}
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -23,7 +28,8 @@ Answer: TypeAlias = Patch | Failure  # what a call came to
 class Outcome:
     """How a walk stands or ended.
 
-    `reason` is completed, partial, condition_met, max_iterations, hop_limit, threshold, timeout or error.
+    `reason` is completed, partial, condition_met, max_iterations, hop_limit, history_limit,
+    threshold, timeout or error.
     `errors` has the failure of each agent or flow that failed for good, `conflicts` the keys on which branches collided.
     """
 

@@ -10,9 +10,10 @@ round of the loop that is the root's third child.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, assert_never, final
 
+from agentflow.core.ledger import Budget
 from agentflow.core.merge import Merge
 from agentflow.core.values import Json
 from agentflow.errors import RuleError
@@ -20,6 +21,7 @@ from agentflow.errors import RuleError
 Position: TypeAlias = str
 ORDERED = Merge()
 MAX_PROCESS_DEATHS = 3
+STOP, CONTINUE = "stop", "continue"
 
 
 class Facts(Protocol):
@@ -80,13 +82,19 @@ class Flow:
     """What a node that is a whole flow knows of it: its name, mode and time limit (None: none).
 
     `max_process_deaths` (default 3, 1 to 100) is how often a process may die while one of its steps runs: of the flow's own
-    steps, not of those of a flow in it.
+    steps, not of those of a flow in it. `on_error` says what a failed step does to a sequence or loop: "stop" ends it, "continue"
+    does not; with a `rescue` that call is the flow's last step instead. `budget` bounds what the flow uses, `errors` (of the main
+    flow only) says who handles its failure.
     """
 
     name: str
     mode: str
     timeout_s: float | None = None
     max_process_deaths: int = MAX_PROCESS_DEATHS
+    on_error: str = STOP
+    rescue: Call | None = None
+    budget: Budget | None = None
+    errors: ErrorRoutes | None = None
 
 
 @final
@@ -95,14 +103,52 @@ class Call:
     """Run one agent. `timeout_s` bounds each attempt.
 
     `approval_timeout_s` is how long the step waits for a person's approval before its first attempt (None: needs none).
+    `policy` is what else becomes of it (None, for most: nothing).
     """
 
     agent: str
     timeout_s: float = 300.0
     retry: Retry = Retry()
     approval_timeout_s: float | None = None
+    policy: Policy | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a call does beside the attempts of its agent.
+
+    Attributes:
+        fallback: the calls made in its place when its agent has failed for good, in order; each may fail in turn.
+        fallback_on: class names or error codes for which they are made; None for all.
+        default_output: the answer when all have failed; the run is then degraded.
+        self_correct: how many attempts follow a failed one at once, told what was wrong with it.
+        cache_s: how many seconds an answer serves other calls with the same input; None: not at all.
+        compensate: the agent that undoes the step when a later one fails for good, "" for none.
+        budget: what the agent may use in one run.
+        reserve_tokens: how many tokens an attempt sets aside before it begins.
+    """
+
+    fallback: tuple[Call, ...] = ()
+    fallback_on: tuple[str, ...] | None = None
+    default_output: Mapping[str, Json] | None = None
+    self_correct: int = 0
+    cache_s: float | None = None
+    compensate: str = ""
+    budget: Budget | None = None
+    reserve_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRoutes:
+    """Who handles the failure of a main flow: by its code, else its severity, else its category, else `default`."""
+
+    default: Call | None = None
+    codes: Mapping[str, Call] = field(default_factory=dict)
+    severities: Mapping[str, Call] = field(default_factory=dict)
+    categories: Mapping[str, Call] = field(default_factory=dict)
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class Seq:
     """Run steps one after another on one state; a failure stops it and keeps the state so far."""
@@ -111,11 +157,14 @@ class Seq:
     flow: Flow | None = None
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Par:
     """Run branches side by side, at most `concurrency` at once, each on its own view; merge patches in declared order.
 
-    The join waits for every branch and fails when failed / total > `failure_threshold`, and always when none succeeded.
+    The join waits for every branch and fails when failed / total > `failure_threshold`, and always when none succeeded; with a
+    `quorum` it fails when fewer than so many succeeded. `fail_fast` cancels the rest once that is certain, and after `join_timeout_s`
+    what is missing counts as failed.
     """
 
     branches: tuple[Node, ...]
@@ -123,8 +172,12 @@ class Par:
     failure_threshold: float = 0.5
     merge: Merge = ORDERED
     flow: Flow | None = None
+    quorum: int | None = None
+    fail_fast: bool = False
+    join_timeout_s: float | None = None
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Loop:
     """Run the body at least once and at most `bound` times.
@@ -141,6 +194,7 @@ class Loop:
     flow: Flow | None = None
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Branch:
     """Take one of several ways: the first whose condition holds, or the one that a route names.

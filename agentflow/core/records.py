@@ -133,7 +133,7 @@ class WorkflowCancelled:
 # --- steps ---
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as StepCompleted is not
 class StepStarted:
     """A step's attempt number `attempt` (from 1) was about to begin; after StepRetried it begins when that one is due."""
 
@@ -155,7 +155,7 @@ class StepRetried:
     usage: Mapping[str, Json] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would make it five times as dear to make, and each step makes one. Never changed all the same
 class StepCompleted:
     """A step has its answer: what it changed, and the route it named.
 

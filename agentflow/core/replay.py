@@ -69,6 +69,36 @@ def misfits(run_id: str, plan: Node, event: Event, entries: Sequence[Entry]) -> 
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a walk could take of some facts.
+
+    Attributes:
+        standing: where the walk is after them; kept by the walk alone, as nothing was recorded.
+        told: the facts that it could take.
+        unfit: the answers that it could not take, as position and reason.
+    """
+
+    standing: Standing
+    told: list[facts.Fact]
+    unfit: list[tuple[Position, str]]
+
+
+def fit(run_id: str, plan: Node, event: Event, told: Sequence[facts.Fact]) -> Fit:
+    """Walk a plan as facts say, and leave out those that have no place in that walk.
+
+    Args:
+        run_id: the run's id.
+        plan: the plan.
+        event: the event that is accepted.
+        told: the facts, WorkflowCreated first.
+    """
+    found = Fit(Standing(run_id, Walk(plan, event, first_scope(event), is_noting=True)), [], [])
+    driver = Driver(found.standing, found.unfit, frozenset())
+    found.told.extend(fact for fact in told if driver.drive(fact, is_moving=True))
+    return found
+
+
 def event_of(run_id: str, first: facts.WorkflowCreated) -> Event:
     """Return the event that a run serves, as it was accepted.
 

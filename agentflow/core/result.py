@@ -101,14 +101,14 @@ class RunResult:
     Attributes:
         run_id: the run's id.
         status: completed, partial, failed, timed_out or cancelled.
-        reason: how it ended: completed, partial, condition_met, max_iterations, hop_limit, threshold, timeout, error, or
+        reason: how it ended: completed, partial, condition_met, max_iterations, hop_limit, history_limit, threshold, timeout, error, or
             what it was cancelled for.
         error: why it failed, or None.
         flags: `abandoned` when a handler had to be left behind.
     """
 
     __slots__ = (
-        *("_accepted_at", "_duration_s", "_names", "_outputs", "_state", "_usage", "_walk"),
+        *("_duration_s", "_names", "_outputs", "_state", "_usage", "_walk"),
         *("error", "flags", "reason", "run_id", "status"),
     )
 
@@ -120,12 +120,10 @@ class RunResult:
         usage: Usage | int,
         cancelled: str = "",  # why it was cancelled
         flags: tuple[str, ...] = (),
-        accepted_at: float | None = None,
         duration_s: float | None = None,
     ) -> None:
         self.run_id = run_id
         self.flags = flags
-        self._accepted_at = accepted_at
         self._duration_s = duration_s
         self._usage = usage  # the bare number of calls, while nothing else was used
         self._walk = walk
@@ -180,7 +178,7 @@ class RunResult:
     @property
     def timing(self) -> Timing:
         """When it was accepted and how long it ran."""
-        return Timing(self._accepted_at or 0.0, self._duration_s)
+        return Timing(self._walk.event.timestamp or 0.0, self._duration_s)
 
     def raise_for_status(self) -> RunResult:
         """Return the result itself when the run completed, wholly or in part.

@@ -75,8 +75,8 @@ class Standing:
         plan_hash: which plan it walks now.
         created_at: when it was accepted.
         usage: what it has used so far.
-        flows: when the first step of each open nested flow with a time limit began, by position: on a clock that stands still
-            while the run is paused, which is `paused_s` behind.
+        flows: when the run, and each open nested flow with a time limit, came to its first step, by position: on a clock that
+            stands still while the run is paused, which is `paused_s` behind.
         paused: why it is paused, None when it is not; `waiting` has the positions that wait.
         paused_at, paused_s: since when, and for how long it was paused before that.
         cancelled: what it was cancelled for, "" when it was not.
@@ -126,9 +126,9 @@ class Standing:
         """
         self.seq, self.hash, self.epoch = entry.seq, entry.hash, entry.epoch
         self.size += len(entry.body)
-        fold = None if fact is None else _FOLDS.get(type(fact))
-        if fold is not None and fact is not None:
-            fold(self, entry.at, fact)
+        fold = _FOLDS.get(type(fact))  # type: ignore[arg-type] # None has none
+        if fold is not None:
+            fold(self, entry.at, fact)  # type: ignore[arg-type]
 
     def step(self, position: Position) -> StepStanding:
         """Return what is known of a step; an entry of its own from now on."""
@@ -139,8 +139,9 @@ class Standing:
 
     def drop_ended_flows(self) -> None:
         """Forget when flows began that have ended since."""
-        for position in [position for position in self.flows if (frame := frame_at(self.walk, position)) is None or frame.status != OPEN]:
-            del self.flows[position]
+        for position in [position for position in self.flows if position != "0"]:
+            if (frame := frame_at(self.walk, position)) is None or frame.status != OPEN:
+                del self.flows[position]
 
 
 def frame_at(walk: Walk, position: Position) -> Frame | None:
@@ -202,13 +203,17 @@ def _created(standing: Standing, at: float, fact: facts.WorkflowCreated) -> None
 
 
 def _started(standing: Standing, at: float, fact: facts.StepStarted) -> None:
-    step = standing.step(fact.position)
+    step = standing.steps.get(fact.position)
+    if step is None:
+        step = standing.steps[fact.position] = StepStanding()
     step.agent = fact.agent
     step.attempts = fact.attempt
     step.is_in_flight = True
     standing.usage.calls += 1
     if step.begun_at is None:
         step.begun_at = at
+        if standing.usage.calls == 1:
+            standing.flows.setdefault("0", at - standing.paused_s)
         if standing.has_limits:
             for position in _limited_flows(standing.walk.plan, fact.position):
                 standing.flows.setdefault(position, at - standing.paused_s)
@@ -260,6 +265,7 @@ def _effect(standing: Standing, at: float, fact: facts.EffectRecorded) -> None:
 
 
 def _asked(standing: Standing, at: float, fact: facts.ApprovalRequested) -> None:
+    standing.flows.setdefault("0", at - standing.paused_s)
     step = standing.step(fact.position)
     step.agent = fact.agent
     step.approval = Approval(fact.digest, fact.deadline_at)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from agentflow.core.values import MAX_INTEGER, MAX_KEY_CHARS, Json, adopt, adopt_mapping, check_key, check_text, copy_json, same
+from agentflow.core.values import MAX_INT, MAX_KEY_CHARS, MIN_INT, Json, adopt, adopt_mapping, check_key, check_text, copy_json, same
 from agentflow.errors import InvalidValueError
 
 
@@ -223,7 +223,7 @@ class State(MutableMapping[str, Any]):
             check_key(key, "state")
         kind = type(value)
         if kind is int:
-            if not -MAX_INTEGER <= value < MAX_INTEGER:  # type: ignore[operator]
+            if not MIN_INT <= value < MAX_INT:  # type: ignore[operator]
                 adopt(value, f"state.{key}")
         elif kind is str:
             check_text(value, f"state.{key}")  # type: ignore[arg-type]

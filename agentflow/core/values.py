@@ -18,10 +18,13 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 MAX_DEPTH = 64
 MAX_NODES = 100_000
 MAX_KEY_CHARS = 256
-MAX_INTEGER = 2**63
+MAX_INT = 2**63
+MIN_INT = -MAX_INT
 MAX_BYTES = 4 * 1024 * 1024
 
 BYTES_PER_VALUE = 8
+_FEW_NODES = MAX_NODES // 2  # below both there is nothing to check: most values are
+_FEW_BYTES = MAX_BYTES // 2
 
 _ATOMS = frozenset({bool, type(None)})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -31,11 +34,8 @@ _TEXTS = {str}
 class _Budget:
     """What one pass has taken so far, counted so that a huge value is refused early."""
 
-    __slots__ = ("nodes", "size")
-
-    def __init__(self, nodes: int) -> None:
-        self.nodes = nodes
-        self.size = 0
+    nodes = 0
+    size = 0
 
     def check(self, path: str) -> None:
         """Refuse what is over a limit."""
@@ -54,7 +54,7 @@ def adopt(value: object, path: str) -> Json:
     Raises:
         InvalidValueError: the value is not JSON or is over a limit; path and type are named.
     """
-    budget = _Budget(0)
+    budget = _Budget()
     copy = _adopt(value, path, 0, budget)
     budget.check(path)
     return copy
@@ -70,9 +70,11 @@ def adopt_mapping(value: object, path: str) -> dict[str, Json]:
         if not isinstance(value, Mapping):
             raise InvalidValueError(f"{path} is {_article(value)}, not a mapping", hint="pass a dict with string keys")
         value = dict(value)
-    budget = _Budget(len(value))
+    budget = _Budget()
+    budget.nodes = len(value)
     copy = _adopt_dict(value, path, 0, budget)
-    budget.check(path)
+    if budget.nodes > _FEW_NODES or budget.size > _FEW_BYTES:
+        budget.check(path)
     return copy
 
 
@@ -115,23 +117,21 @@ def _size_of(items: list[str], path: str) -> int:
 
 
 def _adopt_dict(value: dict[str, object], path: str, depth: int, budget: _Budget) -> dict[str, Json]:
-    copy: dict[str, Json] = {}
+    copy = value.copy()  # what is wrong in it is refused, what can change is replaced
     size = key_chars = 0
-    for key, item in value.items():
+    for key, item in copy.items():
         if type(key) is not str or not key.isascii():
             check_key(key, path)
         key_chars += len(key)
         kind = type(item)
         if kind is str:
             size += len(item) if item.isascii() else check_text(item, f"{path}.{key}")  # type: ignore[arg-type, attr-defined]
-            copy[key] = item  # type: ignore[assignment]
         elif kind is int:
-            if not -MAX_INTEGER <= item < MAX_INTEGER:  # type: ignore[operator]
+            if not MIN_INT <= item < MAX_INT:  # type: ignore[operator]
                 check_number(item, f"{path}.{key}")  # type: ignore[arg-type]
-            copy[key] = item  # type: ignore[assignment]
         elif kind in _ATOMS:
-            copy[key] = item  # type: ignore[assignment]
-        elif kind is list and set(map(type, item)) == _TEXTS and depth < MAX_DEPTH - 1:  # type: ignore[call-overload]
+            pass
+        elif kind is list and [*map(type, item)].count(str) == len(item) and depth < MAX_DEPTH - 1:  # type: ignore[call-overload, arg-type]
             budget.nodes += len(item)  # type: ignore[arg-type]
             if budget.nodes > MAX_NODES:
                 raise _too_many(path)
@@ -144,7 +144,7 @@ def _adopt_dict(value: dict[str, object], path: str, depth: int, budget: _Budget
         for key in value:
             check_key(key, path)
     budget.size += size + key_chars
-    return copy
+    return copy  # type: ignore[return-value] # all of it is JSON, as just seen
 
 
 def _adopt_kin(value: object, path: str, depth: int, budget: _Budget) -> Json:
@@ -183,7 +183,7 @@ def check_number(value: float, path: str) -> None:
         InvalidValueError: the number has no JSON form that every store keeps.
     """
     if type(value) is int:
-        if not -MAX_INTEGER <= value < MAX_INTEGER:
+        if not MIN_INT <= value < MAX_INT:
             raise InvalidValueError(f"{path} is an int outside ±2^63", hint="pass it as a string")
     elif not isfinite(value):
         raise InvalidValueError(f"{path} is the float {value}, which JSON does not have", hint="pass None or leave the key out")

@@ -21,14 +21,15 @@ def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: boo
     """
     serial = clock.fresh_id()
     accepted = accept(event, serial, clock.time)
-    metadata = accepted.kept_metadata
+    scope = first_scope(accepted)
     limit_s: float | None = None
-    if metadata:
+    if scope.meta is not None:
+        metadata = accepted.kept_metadata
         if "orchestration_override" in metadata:
             program = program.overridden(metadata["orchestration_override"])
         if "agent_timeout" in metadata:
             limit_s = step_limit_of(metadata["agent_timeout"])
-    walk = Walk(program.plan, accepted, first_scope(accepted), is_noting=is_noting)
+    walk = Walk(program.plan, accepted, scope, is_noting=is_noting)
     run = Run("run-" + serial, accepted, program, walk)
     run.step_limit_s = limit_s
     return run

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from agentflow.core.append import Append
-from agentflow.core.codec import encode
 from agentflow.core.records import WorkflowCreated
-from agentflow.core.replay import event_of
 from agentflow.core.run_row import RunRow
+from agentflow.engine.copying import created_again, record_copy
 from agentflow.engine.history import DEAD
-from agentflow.engine.journal import event_hash
 from agentflow.errors import IllegalTransitionError, JournalDamagedError
 
 if TYPE_CHECKING:
@@ -40,21 +36,8 @@ async def run_again(store: Store, history: History, clock: Clock, order: Order) 
     if not isinstance(created, WorkflowCreated):
         raise JournalDamagedError(old.run_id, 0, "does not say how the run began")
     event_id = await _free_id(store, old, order)
-    told = replace(
-        created, event={**created.event, "id": event_id}, plan_hash=old.plan_hash, parent_id=None, root_id=None, forked_from=old.run_id
-    )
-    now, run_id = clock.time(), f"run-{clock.fresh_id()}"
-    row = RunRow(
-        run_id=run_id,
-        event_id=event_id,
-        event_hash=event_hash(event_of(run_id, told)),
-        pattern=old.pattern,
-        session_id=old.session_id,
-        plan_hash=old.plan_hash,
-        started_at=now,
-    )
-    await store.append(Append(run_id, 0, row.epoch, (encode(run_id, 0, row.epoch, now, told, b""),), row, is_new=True))
-    return run_id
+    row = await record_copy(store, clock, created_again(created, old.run_id, event_id, old.plan_hash, old.pattern), ())
+    return row.run_id
 
 
 async def _free_id(store: Store, old: RunRow, order: Order) -> str:

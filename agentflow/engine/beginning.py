@@ -97,5 +97,7 @@ class Beginning:
         taken_s = engine.monotonic() - (run.begun or 0.0)
         if run.journal is not None:
             standing = run.journal.standing
-            taken_s = (engine.clock.time() - standing.created_at if run.is_recovered else taken_s) - standing.paused_s
+            if run.is_recovered and (standing.flows or standing.usage.calls):  # else it has only waited for its turn
+                taken_s = engine.clock.time() - standing.flows.get(root.position, standing.created_at)
+            taken_s -= standing.paused_s
         engine.supervision.time_flow(run, root, max(limit_s - taken_s, 0.0))

@@ -19,7 +19,8 @@ from agentflow.core.records import ApprovalRejected, ApprovalRequested, Fact, St
 from agentflow.core.state import State
 from agentflow.core.values import Json
 from agentflow.engine.journal import Journal
-from agentflow.engine.recovery import begin_again
+from agentflow.engine.limits import Growth
+from agentflow.engine.repeating import begin_again
 from agentflow.engine.run import Run
 from agentflow.errors import ApprovalRejectedError, RunnerStateError
 
@@ -46,6 +47,7 @@ class Control:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.growth = Growth(engine)
 
     # --- what may begin ---
 
@@ -54,7 +56,9 @@ class Control:
         if run.is_paused:
             run.held = (*run.held, *ready)
             return []
-        return [frame for frame in ready if not self._asks(run, frame)]
+        if self.growth.is_over(run):
+            return []
+        return [frame for frame in self._engine.suspects.screen(run, ready) if not self._asks(run, frame)]
 
     def _asks(self, run: Run, frame: Frame) -> bool:
         node = frame.node
@@ -78,11 +82,11 @@ class Control:
     def rest(self, run: Run) -> None:
         """Pause a run of which nothing goes on but what waits for people."""
         journal = run.journal
-        if run.steps or run.walk.is_done or run.parked is not None:
+        if run.steps or run.walk.is_done or run.parked is not None or self._engine.suspects.keeps(run):
             return
         if run.is_paused:
             self._rested(run)
-        if journal is None or not run.waiting or run.is_paused or journal.standing.paused is not None:
+        if journal is None or not run.waiting or run.is_paused or journal.standing.paused is not None or self.growth.is_over(run):
             return
         positions = tuple(run.waiting)
         self._engine.teller.tell(run, WorkflowPaused(APPROVAL, positions))
@@ -149,12 +153,11 @@ class Control:
         self._lift(run)
         held, run.held = list(run.held), ()
         if run.is_hooked and not run.steps:  # they were under way in a process that died
-            self._engine.beginning.begin_hooks(run)
+            self._engine.suspects.begin_hooks(run)
         elif run.walk.is_done or not held:
             self._engine.go_on(run, held)
         else:  # steps of them may have been in flight in a process that died
-            begin_again(self._engine, run, [(frame, journal.standing.steps.get(frame.position)) for frame in held])
-            self.rest(run)
+            begin_again(self._engine, run, held)
         await journal.durable(journal.commit())
 
     async def approve(self, run: Run, place: str, by: str, note: str, digest: str | None) -> bool:
@@ -198,7 +201,7 @@ class Control:
     def is_due(self, wait: Wait) -> None:
         """Reject a step whose deadline has passed."""
         run = wait.run
-        if run.result is not None or run.parked is not None:
+        if run.result is not None or run.parked is not None or run.walk.is_done:
             return
         position = wait.frame.position
         self._tell(run, (ApprovalRejected(position, "deadline", "nobody answered in time"),))

@@ -139,7 +139,10 @@ class Desk:
         order = replace(order, run_id=row.run_id)
         if order.verb in AGAIN:
             async with self._turn:
-                return Receipt(await run_again(self._store, self._history, self._clock, order), True, "pending")
+                run_id = await run_again(self._store, self._history, self._clock, order)
+            if self._engine is not None and row.session_id is not None:
+                self._engine.intake.keep_place(row.session_id, run_id)
+            return Receipt(run_id, True, "pending")
         run = self._live(row.run_id)
         if run is not None and self._engine is not None:
             return await self._ask(self._engine, run, order)
@@ -199,13 +202,22 @@ class Desk:
             return Receipt(order.run_id, False, orders.state_of(standing), order.place)
         taken = await self._store.take(owner, lease_s=LEASE_S, run_ids=[order.run_id])
         row = taken[0] if taken else row
-        if row.owner != owner:
+        if row.owner != owner and not self._has_laid_aside(row):
             raise FencedError(order.run_id, "the process that has it has stopped it, and is about to end; ask again")
         first = standing.seq + 1
         entries = tuple(self._entry(standing, row, fact) for fact in told)
         row = row_after(row, standing, entries[-1].at)
         await self._store.append(Append(order.run_id, first, row.epoch, entries, row))
+        if self._engine is not None and not row.is_open:
+            self._engine.recovery.let_go(row)
         return Receipt(order.run_id, True, row.state, order.place)
+
+    def _has_laid_aside(self, row: RunRow) -> bool:
+        """Say whether the engine has a run, does not go on with it, and stays: nobody else writes it then."""
+        engine = self._engine
+        if engine is None or engine.journals is None or engine.intake.is_closed or row.owner != engine.journals.owner:
+            return False
+        return all(run.run_id != row.run_id for run in engine.runs)
 
     def _entry(self, standing: Standing, row: RunRow, fact: facts.Fact) -> Entry:
         entry = encode(standing.run_id, standing.seq + 1, row.epoch, self._clock.time(), fact, standing.hash)

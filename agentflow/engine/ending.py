@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agentflow.core.failure import Failure, failure_of
@@ -89,6 +90,7 @@ class Ending:
         if run.result is not None or run.parked is not None:
             return
         run.parked = error
+        self._engine.suspects.look()
         self._engine.control.forget(run)
         if run.begun is None:
             self._engine.intake.withdraw(run)
@@ -103,6 +105,8 @@ class Ending:
         """Cancel all runs, or leave them as they stand where they have a journal and can be resumed."""
         for run in runs:
             self._engine.supervision.hurry(run)
+            if run.journal is not None:
+                run.journal.give_up()
             if run.journal is None and not run.is_recovered:
                 self.cancelled.append(run.run_id)
                 self.cancel(run, "stopped")
@@ -140,7 +144,14 @@ class Ending:
         state, status = _STATES.get(result.status, "failed"), result.status
         ended_at = self._engine.clock.time()
         journal.change(state=state, status=status, reason=result.reason, flags=result.flags, ended_at=ended_at, waiting=(), due_at=None)
-        closing = self._engine.loop.create_task(self._close(run, result, journal.commit()))
+        journal.commit(is_awaited=True).add_done_callback(partial(self._closed, run, result))
+
+    def _closed(self, run: Run, result: RunResult, written: Future[None]) -> None:
+        if not written.cancelled() and written.exception() is None:
+            run.result = result
+            self._tell(run, result)
+            return
+        closing = self._engine.loop.create_task(self._close(run, result, written))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
@@ -148,6 +159,8 @@ class Ending:
         try:
             await run.journal.durable(written)  # type: ignore[union-attr] # who has something written has a journal
         except AgentflowError as error:
+            if self._engine.intake.is_closed:
+                self.resumable.append(run.run_id)  # the engine stops: its end could not be written
             self.park(run, error)
         else:
             run.result = result
@@ -164,21 +177,31 @@ class Ending:
     def _leave(self, run: Run) -> None:
         """Give up a run's place, and begin the run whose turn it is."""
         engine = self._engine
-        if run not in engine.runs:
-            return
-        engine.runs.remove(run)
+        try:
+            engine.runs.remove(run)
+        except KeyError:
+            return  # it has left before
         if run.begun is not None:
             following = engine.intake.release(run)
             while following is not None and (following.result is not None or following.parked is not None):
                 following = engine.intake.release(following)
             if following is not None:
                 engine.beginning.take_turn(following)
+            if run.parked is not None and run.is_left:
+                self._hold_up(engine.intake.behind(run))
         if engine.idle.is_awaited:
             engine.idle.look()
+
+    def _hold_up(self, runs: list[Run]) -> None:
+        """Tell runs that wait behind one that was left; a runner that stops does not wait for them."""
+        for run in runs:
+            run.tell_rest(is_blocked=True)
+        if self._engine.idle.is_awaited:
+            self.end_all(runs)
 
     def result_of(self, run: Run) -> RunResult:
         """Return what a run has come to so far."""
         duration_s = None if run.begun is None else self._engine.monotonic() - run.begun
         # Most runs use nothing but calls. A copy, since a handler that was left behind may go on adding.
         used = run.calls if run._usage is None else replace(run.usage)  # noqa: SLF001
-        return RunResult(run.run_id, run.walk, run.program.names, used, run.cancelled, run.flags, run.event.timestamp, duration_s)
+        return RunResult(run.run_id, run.walk, run.program.names, used, run.cancelled, run.flags, duration_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
+from math import inf
 from sys import getrefcount
 
 from agentflow.core.event import Event
@@ -24,7 +25,7 @@ from agentflow.engine.draining import Drain
 from agentflow.engine.ending import Ending, Left
 from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
-from agentflow.engine.phases import PHASES, state_of
+from agentflow.engine.phases import PHASES
 from agentflow.engine.recovery import Recovery
 from agentflow.engine.run import FlowTimer, Run
 from agentflow.engine.step import ATTEMPT, NEW, UNKEPT, Phase, Step
@@ -56,6 +57,8 @@ class Engine:
         self.runs: set[Run] = set()
         self.idle = Drain(self.runs)
         self.journals = parts.journals
+        if parts.journals is not None:
+            parts.journals.on_full = lambda: self.teller.say("journal_full", {"detail": "there is no room; runs wait for some"})
         self.recovery = Recovery(self)
         self.suspects = Suspects(self)
         self.control = Control(self)
@@ -63,11 +66,10 @@ class Engine:
         self.ending = Ending(self)
         self.hook_limit_s = EVENT_HOOK_LIMIT_S
         self.intake = Intake(parts.bounds)
-        self.deadlines: Deadlines[Step | FlowTimer | Wait] = Deadlines(self.loop, self.monotonic, self._on_due)
+        self.deadlines: Deadlines[Step | FlowTimer | Wait] = Deadlines(
+            self.loop, self.monotonic, lambda item: self.supervision.on_due(item)
+        )
         self.supervision = Supervision(self, self.deadlines, parts.grace_s)
-
-    def _on_due(self, item: Step | FlowTimer | Wait) -> None:
-        self.supervision.on_due(item)
 
     # --- from an event to its first step ---
 
@@ -156,19 +158,24 @@ class Engine:
             return ready, None  # their begin is durable, and the hooks' patch goes with the first answer
         for frame in ready:
             self.teller.started(run, frame, 1)
-        return ready, journal.commit()
+        return ready, journal.commit(is_awaited=bool(ready))
 
     # --- carrying a line of steps ---
 
     def step(self, run: Run, frame: Frame) -> Step:
         """Make the record of a call that begins a line of steps."""
-        return self._call(Step(self, run, frame, self.hook_limit_s), frame)
+        limit_s = frame.node.timeout_s  # type: ignore[union-attr] # only calls become ready
+        step = Step(self, run, frame, limit_s if run.step_limit_s is None else min(run.step_limit_s, limit_s))
+        step.agent = self.agents[frame.node.agent]  # type: ignore[union-attr]
+        if run.program.has_inner_limits:
+            self.supervision.time_flows_above(run, frame)
+        return step
 
     def _call(self, step: Step, frame: Frame) -> Step:
-        """Make a step that of a call: a line of steps goes on with the record it has."""
+        """Make a step that of the next call: a line of steps goes on with the record it has."""
         node = frame.node
         run = step.run
-        limit_s = node.timeout_s  # type: ignore[union-attr] # only calls become ready
+        limit_s = node.timeout_s  # type: ignore[union-attr]
         step.frame = frame
         step.limit_s = limit_s if run.step_limit_s is None else min(run.step_limit_s, limit_s)
         step.phase = NEW
@@ -202,7 +209,7 @@ class Engine:
                     # The usual case, in one go: what `_advance` and `_settle` would do with a step that has no hooks and no troubles.
                     step.phase = ATTEMPT
                     frame: Frame = step.frame  # type: ignore[assignment] # event hooks have a phase of their own
-                    event = step.event
+                    event = step.event  # read, so perhaps changed, or kept by somebody: then this attempt needs a view of its own
                     if event._own is not None or event._own_metadata is not None or getrefcount(event) > UNKEPT:  # noqa: SLF001
                         step.event = run.event.view()
                     run.calls += 1
@@ -298,14 +305,19 @@ class Engine:
 
     async def until_written(self, step: Step) -> None:
         """Wait for the commit that says a step begins; a run that cannot be written is parked, which interrupts the step."""
-        run, gate = step.run, step.gate
+        gate, journal = step.gate, step.run.journal
+        assert gate is not None and journal is not None  # noqa: S101, PT018 - who has a gate has a journal
         step.gate = None
-        self.deadlines.drop(step)
+        step.due = inf  # its time stands still; it keeps its place, for most have to wait for a moment only
         step.is_gated = True
         try:
-            await run.journal.durable(gate, is_own=True)  # type: ignore[union-attr, arg-type] # who has a gate has a journal
-        except AgentflowError as error:
-            self.ending.park(run, error)
+            await gate
+            journal.let_go(gate)
+        except AgentflowError:
+            try:
+                await journal.durable(gate, is_own=True)  # perhaps it is tried once more
+            except AgentflowError as error:
+                self.ending.park(step.run, error)
         step.is_gated = False
 
     def retry(self, step: Step, delay_s: float, failure: Failure) -> None:
@@ -315,27 +327,6 @@ class Engine:
         self.teller.started(run, step.frame, step.attempt + 1)  # type: ignore[arg-type] # event hooks are not retried
         if run.journal is not None:
             step.gate = run.journal.commit()
-
-    async def attempt(self, step: Step) -> Answer:
-        """Make one attempt; what `_carry` does in place for a step without hooks."""
-        turn = step.turn
-        self.prepare(step)
-        try:
-            returned = await self.executor.begin(step)
-            return step.answer(returned) if step.turn == turn else LATE
-        except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
-            return step.failed(error)
-
-    def prepare(self, step: Step) -> None:
-        """Set an attempt up: its number, its start, its own view of event and state."""
-        event = step.event
-        # Read, so perhaps changed, or kept by somebody: then this attempt needs a view of its own.
-        if event._own is not None or event._own_metadata is not None or getrefcount(event) > UNKEPT:  # noqa: SLF001 - a call less
-            step.event = step.run.event.view()
-        step.run.calls += 1
-        step.attempt += 1
-        step.started = self.monotonic()
-        step.state = State.over(step.frame.scope) if step.injected is None else state_of(step)  # type: ignore[union-attr]
 
     def _settle(self, step: Step) -> Step | None:
         """Complete a step in its walk, and return the step that the same task goes on with."""
@@ -389,6 +380,7 @@ class Engine:
         """Take nothing more, wait for all runs to end or pause, then end or leave the rest."""
         self.intake.close()
         self.ending.end_all([run for run in self.runs if run.state == "paused"])
+        self.ending.end_all([run for run in self.runs if self.intake.blocker_of(run) is not None])
         await self.idle.until_idle(timeout_s)
         self.hook_limit_s = min(self.hook_limit_s, self.supervision.grace_s)
         self.ending.end_all(sorted(self.runs, key=lambda run: run.begun is not None))  # those that wait first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agentflow.core.codec import decode
@@ -10,15 +11,17 @@ from agentflow.core.plan import Node
 from agentflow.core.plan_codec import FindFunction, MakeRule, decode_plan
 from agentflow.core.records import PlanMoved, Record, WorkflowCreated
 from agentflow.core.replay import event_of, replay
-from agentflow.core.run_row import RunFilter, RunRow
+from agentflow.core.run_row import CORRUPT, RunFilter, RunRow
 from agentflow.core.run_view import RunView, view_of
 from agentflow.core.standing import Standing
+from agentflow.engine.program import ReadPlan, recorded_plan
 from agentflow.engine.verification import Problem, Verification
-from agentflow.errors import JournalDamagedError, JournalVersionError, RunNotFoundError
+from agentflow.errors import JournalDamagedError, JournalVersionError, RunNotFoundError, StoreDamagedError
 from agentflow.ports import Store
 
 MOST_NAMED = 5  # runs that an ambiguous prefix is told to begin
 DEAD = "dead_lettered"
+_KEPT = frozenset({DEAD, CORRUPT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,21 @@ class Recorded:
         if not isinstance(fact, WorkflowCreated):
             raise JournalDamagedError(self.row.run_id, 0, "does not say how the run began")
         return fact
+
+    @property
+    def moved_at(self) -> int:
+        """The number of the record with which it went over to the plan that it walks, 0 when it has always walked it."""
+        return max((record.seq or 0 for record in self.records if isinstance(record.fact, PlanMoved)), default=0)
+
+    @property
+    def plan_hash(self) -> str:
+        """The plan that it walks after the last of these records.
+
+        Raises:
+            JournalDamagedError: see `created`.
+        """
+        fact = self.records[self.moved_at].fact
+        return fact.plan_hash if isinstance(fact, PlanMoved) else self.created.plan_hash
 
 
 class History:
@@ -68,12 +86,15 @@ class History:
         Raises:
             RunNotFoundError: there is none, or more than one.
         """
-        row = await self._store.row(run_id)
+        row: RunRow | None = None
+        with suppress(StoreDamagedError):  # its records may be whole, and what is left of it stands in the list
+            row = await self._store.row(run_id)
         if row is not None:
             return row
         found = [row for row in await self._store.rows(RunFilter()) if row.run_id.startswith(run_id)] if run_id else []
-        if len(found) == 1:
-            return found[0]
+        for row in found:
+            if len(found) == 1 or row.run_id == run_id:
+                return row
         hint = ""
         if found:
             more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
@@ -103,20 +124,31 @@ class History:
         row = await self.find(run_id)
         return [decode(row.run_id, entry) for entry in await self._store.entries(row.run_id, start)]
 
-    async def blocked(self) -> dict[str, str]:
-        """Return the runs whose turn does not come because their session's run is paused, each with that run's id."""
-        holders: dict[str, RunRow] = {}
-        found: dict[str, str] = {}
-        for row in await self._store.rows(RunFilter(is_open=True, newest_first=False)):
-            holder = holders.setdefault(row.session_id, row) if row.session_id is not None else row
-            if holder is not row and holder.state == "paused" and row.state == "pending":
-                found[row.run_id] = holder.run_id
+    async def blocked(self) -> dict[str, RunRow]:
+        """Return the runs that wait behind another one of their session, by id, each with the one whose turn it is."""
+        holders: dict[str | None, RunRow] = {}
+        found: dict[str, RunRow] = {}
+        for row in await self.holders():
+            holder = holders.setdefault(row.session_id, row)
+            if holder is not row:
+                found[row.run_id] = holder
         return found
 
+    async def holders(self) -> list[RunRow]:
+        """Return the runs that have a place in a session, in order of acceptance."""
+        rows = await self._store.rows(RunFilter(is_open=True, has_session=True, newest_first=False))
+        return [row for row in rows if row.holds_session]
+
     async def expired(self, before: float) -> list[RunRow]:
-        """Return the runs that ended before a time, in seconds since the epoch; dead letters are kept whatever their age."""
+        """Return the runs that ended before a time, in seconds since the epoch, for which nobody will ask any more.
+
+        Dead letters and damaged ones are kept, and what belongs to a run that is kept: a workflow asks for its steps.
+        """
         rows = await self._store.rows(RunFilter(is_open=False, newest_first=False))
-        return [row for row in rows if row.ended_at is not None and row.ended_at < before and DEAD not in row.flags]
+        old = [row for row in rows if row.ended_at is not None and row.ended_at < before and not _KEPT.intersection(row.flags)]
+        roots = {row.root_id for row in old if row.root_id is not None} - {row.run_id for row in old}
+        kept = {row.run_id for row in await self._store.rows(RunFilter()) if row.run_id in roots} if roots else set()
+        return [row for row in old if row.root_id not in kept]
 
     async def verify(self, run_id: str | None = None) -> list[Problem]:
         """Return all that is wrong with one run, or with the whole journal; [] when nothing is.
@@ -155,13 +187,11 @@ class History:
         Raises:
             JournalDamagedError, JournalVersionError, StoreDamagedError: as `view`.
         """
-        run_id, entries, records, created = recorded.row.run_id, recorded.entries, recorded.records, recorded.created
-        moves = [(record.seq or 0, record.fact.plan_hash) for record in records if isinstance(record.fact, PlanMoved)]
-        moved_at, plan_hash = moves[-1] if moves else (0, created.plan_hash)
-        plan = await self._plan(run_id, plan_hash)
-        event = event_of(run_id, created)
+        run_id, entries = recorded.row.run_id, recorded.entries
+        plan = await self._plan(run_id, recorded.plan_hash)
+        event = event_of(run_id, recorded.created)
         snapshot = None if is_whole else await self._store.snapshot(run_id)
-        if snapshot is not None and moved_at <= snapshot[0] < len(entries):
+        if snapshot is not None and recorded.moved_at <= snapshot[0] < len(entries):
             try:
                 return replay(run_id, plan, event, entries[snapshot[0] + 1 :], snapshot[1])
             except (JournalDamagedError, JournalVersionError) as error:
@@ -172,8 +202,6 @@ class History:
     async def _plan(self, run_id: str, plan_hash: str) -> Node:
         plan = self._plans.get(plan_hash)
         if plan is None:
-            body = await self._store.plan(plan_hash)
-            if body is None:
-                raise JournalDamagedError(run_id, None, f"its plan {plan_hash or 'without a hash'} is not kept")
-            plan = self._plans[plan_hash] = decode_plan(plan_hash, body, self._rule, self._function)
+            read: ReadPlan = lambda found, body: decode_plan(found, body, self._rule, self._function)  # noqa: E731 - of this history
+            plan = self._plans[plan_hash] = await recorded_plan(self._store, run_id, plan_hash, read)
         return plan

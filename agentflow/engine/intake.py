@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from agentflow.errors import QueueFullError, RunnerStateError
 
 if TYPE_CHECKING:
     from agentflow.engine.run import Run
+
+    # The open runs of one session by id, in order of acceptance; None keeps the place of one that nobody goes on with here.
+    Line: TypeAlias = OrderedDict[str, Run | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,18 @@ class Bounds:
 
 
 class Intake:
-    """Orders runs: one at a time in a session, in order of acceptance; sessions beside each other up to `max_running`."""
+    """Orders runs: one at a time in a session, in order of acceptance; sessions beside each other up to `max_running`.
+
+    The first run of a session's line has its turn: it runs, or waits for nothing but a free place. A recorded run that nobody
+    goes on with here has its place in the line all the same, and holds up those behind it until it is taken over or has ended.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._most = bounds.max_running  # 0 while nothing may begin
         self._running = 0
-        self._sessions: dict[str, deque[Run]] = {}  # a session is here while one of its runs is open
+        self._sessions: dict[str, Line] = {}  # a session is here while one of its runs is open
+        self._kept = 0  # places of runs that nobody goes on with here
         self._ready: deque[Run] = deque()  # runs that wait for nothing but a free place
         self._waiting = 0
         self._blocked: dict[asyncio.Future[None], str | None] = {}  # callers of `room`, in order, with their session
@@ -46,6 +54,11 @@ class Intake:
     def waiting(self) -> int:
         """How many accepted runs have not begun."""
         return self._waiting
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken in."""
+        return self._is_closed
 
     def _begins_at_once(self, session_id: str | None) -> bool:
         """Say whether a run of this session would begin now if it were admitted."""
@@ -95,13 +108,9 @@ class Intake:
             return True
         if not is_accepted and not self._begins_at_once(session_id) and not self._has_room():
             return None
-        if session_id is not None:
-            queue = self._sessions.get(session_id)
-            if queue is not None:
-                queue.append(run)
-                self._waiting += 1
-                return False
-            self._sessions[session_id] = deque()
+        if session_id is not None and not self._has_turn(run, session_id):
+            self._waiting += 1
+            return False
         if self._running < self._most:
             self._running += 1
             return True
@@ -110,10 +119,10 @@ class Intake:
         return False
 
     def release(self, run: Run) -> Run | None:
-        """Note that a run which had begun has ended, and return the one that begins in its place, if any."""
+        """Note that a run which had begun has ended or was left, and return the one that begins in its place, if any."""
         self._running -= 1
         if run.session_id is not None:
-            self._leave_session(run.session_id)
+            self._leave_session(run, run.session_id)
         if not self._ready or not self._most:
             if self._blocked:
                 self._wake_beginner()
@@ -131,6 +140,37 @@ class Intake:
     def go_on(self) -> list[Run]:
         """End a hold, and return the runs that begin now."""
         self._most = self._bounds.max_running
+        return self._fill()
+
+    def keep_place(self, session_id: str, run_id: str) -> None:
+        """Give a recorded run that nobody goes on with here the next place in its session."""
+        self._sessions.setdefault(session_id, OrderedDict())[run_id] = None
+        self._kept += 1
+
+    def drop_place(self, session_id: str, run_id: str) -> list[Run]:
+        """Note that a run whose place was kept has ended all the same, and return the runs that begin now."""
+        line = self._sessions.get(session_id)
+        if line is None or run_id not in line or line[run_id] is not None:
+            return []
+        self._kept -= 1
+        self._drop(session_id, run_id)
+        return self._fill()
+
+    def blocker_of(self, run: Run) -> str | None:
+        """Return the first run ahead of this one that nobody goes on with here, None when there is none."""
+        if self._kept and run.session_id is not None:
+            for run_id, carried in self._sessions.get(run.session_id, {}).items():
+                if run_id == run.run_id:
+                    return None
+                if carried is None:
+                    return run_id
+        return None
+
+    def behind(self, run: Run) -> list[Run]:
+        """Return the runs that wait behind one that was left."""
+        return [other for other in self._sessions.get(run.session_id or "", {}).values() if other is not None]
+
+    def _fill(self) -> list[Run]:
         begun: list[Run] = []
         while self._ready and self._running < self._most:
             begun.append(self._ready.popleft())
@@ -144,18 +184,39 @@ class Intake:
         self._waiting -= 1
         if run in self._ready:
             self._ready.remove(run)
-            if run.session_id is not None:
-                self._leave_session(run.session_id)
-        else:
-            self._sessions[run.session_id or ""].remove(run)
+        if run.session_id is not None:
+            self._leave_session(run, run.session_id)
         self._wake()
 
-    def _leave_session(self, session_id: str) -> None:
-        queue = self._sessions[session_id]
-        if queue:
-            self._ready.append(queue.popleft())
+    def _has_turn(self, run: Run, session_id: str) -> bool:
+        """Give a run the place in its session that was kept for it, else the last one; say whether its turn has come."""
+        line = self._sessions.get(session_id)
+        if line is None:
+            line = self._sessions[session_id] = OrderedDict()
+            line[run.run_id] = run
+            return True
+        if self._kept and run.run_id in line:
+            self._kept -= 1
+        line[run.run_id] = run
+        return next(iter(line)) == run.run_id
+
+    def _leave_session(self, run: Run, session_id: str) -> None:
+        if run.parked is not None and run.is_left:
+            self._sessions[session_id][run.run_id] = None
+            self._kept += 1
         else:
+            self._drop(session_id, run.run_id)
+
+    def _drop(self, session_id: str, run_id: str) -> None:
+        """Take a run out of its session; if it had its turn, the next one has it now."""
+        line = self._sessions[session_id]
+        if len(line) == 1:
             del self._sessions[session_id]
+            return
+        had_turn = next(iter(line)) == run_id
+        del line[run_id]
+        if had_turn and (following := next(iter(line.values()))) is not None:
+            self._ready.append(following)
 
     def _wake(self) -> None:
         for place in list(self._blocked):

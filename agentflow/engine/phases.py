@@ -80,16 +80,24 @@ async def before(engine: Engine, step: Step) -> Phase:
 
 
 async def attempt(engine: Engine, step: Step) -> Phase:
-    """Make one attempt."""
-    turn = step.turn
-    answer = await engine.attempt(step)
+    """Make one attempt; what `Engine._carry` does in place for a step without hooks."""
+    turn, run = step.turn, step.run
+    step.event = run.event.view()
+    run.calls += 1
+    step.attempt += 1
+    step.started = engine.monotonic()
+    step.state = state_of(step)
+    failure: Failure | None = None
+    try:
+        returned = await engine.executor.begin(step)
+        if step.turn == turn:
+            step.answered = step.answer(returned)
+    except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
+        failure = step.failed(error)
     if step.turn != turn:
         return Phase.DONE  # too late: the step is another task's, which may be at its next attempt
-    if isinstance(answer, Failure):
-        step.failure = answer
-        return Phase.JUDGE
-    step.answered = answer
-    return Phase.AFTER
+    step.failure = failure
+    return Phase.AFTER if failure is None else Phase.JUDGE
 
 
 async def judge(engine: Engine, step: Step) -> Phase:
@@ -113,6 +121,7 @@ async def wait(engine: Engine, step: Step) -> Phase:
     if not is_left_over:
         delay = wait_after(step.call.retry, step.failures, engine.clock.random())
         engine.retry(step, delay, failure)
+        engine.control.growth.is_over(step.run)
     try:
         await asyncio.sleep(delay)
     except asyncio.CancelledError as error:

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentflow.core.plan import Call, Flow, Node, name_of, walk_nodes
+from agentflow.errors import JournalDamagedError
+from agentflow.ports import Store
+
+ReadPlan: TypeAlias = Callable[[str, bytes], Node]  # makes a plan of its hash and the bytes that a store has kept
+
+
+async def recorded_plan(store: Store, run_id: str, plan_hash: str, read: ReadPlan) -> Node:
+    """Return a plan as it was recorded for a run.
+
+    Raises:
+        JournalDamagedError: it is not there, or not what was written.
+        RuleError, EntrypointError: a condition or a merge function of it cannot be had here.
+        StoreError: it cannot be read.
+    """
+    body = await store.plan(plan_hash)
+    if body is None:
+        raise JournalDamagedError(run_id, None, f"its plan {plan_hash or 'without a hash'} is not kept")
+    return read(plan_hash, body)
 
 
 class Program:

@@ -17,17 +17,17 @@ from agentflow.core.frame import Frame
 from agentflow.core.plan import Call, agents_of
 from agentflow.core.records import PlanMoved, WorkflowCreated, WorkflowPaused, WorkflowRecovering, WorkflowResumed
 from agentflow.core.replay import event_of, misfits, replay
-from agentflow.core.run_row import RunRow
+from agentflow.core.run_row import CORRUPT, RunRow
 from agentflow.core.snapshot import freeze_standing
-from agentflow.core.standing import Standing, StepStanding
+from agentflow.core.standing import Standing
 from agentflow.core.state import Scope
 from agentflow.core.walk import Walk
 from agentflow.engine.durations import step_limit_of
 from agentflow.engine.journal import Journal, Journals
-from agentflow.engine.program import Program
+from agentflow.engine.program import Program, recorded_plan
+from agentflow.engine.repeating import begin_again
 from agentflow.engine.run import Run
-from agentflow.engine.step import NEW, Phase
-from agentflow.engine.suspects import DEATHS, Calls
+from agentflow.engine.suspects import DEATHS
 from agentflow.errors import (
     AgentflowError,
     JournalDamagedError,
@@ -36,6 +36,8 @@ from agentflow.errors import (
     PoisonedStepError,
     RunnerStateError,
     RunNotFoundError,
+    StoreDamagedError,
+    StoreError,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class Recovery:
         if not isinstance(created, WorkflowCreated):
             raise JournalDamagedError(run_id, 0, "does not say how the run began")
         run.event = event_of(run_id, created)
-        run.program = await self._program_of(row, journals)
+        run.program = await self.program_of(run_id, row.plan_hash)
         kept = await store.snapshot(run_id)
         entries = await store.entries(run_id, 0 if kept is None else kept[0] + 1)
         standing = replay(run_id, run.program.plan, run.event, entries, None if kept is None else kept[1])
@@ -100,18 +102,19 @@ class Recovery:
         if "agent_timeout" in run.event.kept_metadata:
             run.step_limit_s = step_limit_of(run.event.kept_metadata["agent_timeout"])
 
-    async def _program_of(self, row: RunRow, journals: Journals) -> Program:
-        """Return the program of the plan that a run was accepted with, whatever the configuration says now."""
-        present = self._engine.program
-        if journals.plan_of(present)[0] == row.plan_hash:
+    async def program_of(self, run_id: str, plan_hash: str) -> Program:
+        """Return the program of a plan that is recorded for a run, whatever the configuration says now.
+
+        Raises:
+            JournalDamagedError, RuleError, EntrypointError, StoreError: as `recorded_plan`.
+        """
+        present, journals = self._engine.program, self._journals
+        if journals.plan_of(present)[0] == plan_hash:
             return present
-        known = self._programs.get(row.plan_hash)
+        known = self._programs.get(plan_hash)
         if known is None:
-            body = await journals.store.plan(row.plan_hash)
-            if body is None:
-                raise JournalDamagedError(row.run_id, None, f"its plan {row.plan_hash} is missing")
-            plan = journals.decode_plan(row.plan_hash, body)
-            known = self._programs[row.plan_hash] = Program(plan, present.agent_configs, present.overridden)
+            plan = await recorded_plan(journals.store, run_id, plan_hash, journals.read_plan)
+            known = self._programs[plan_hash] = Program(plan, present.agent_configs, present.overridden)
         return known
 
     async def known(self, run_id: str) -> Run:
@@ -136,6 +139,12 @@ class Recovery:
             runs.append(run)
         return runs
 
+    def let_go(self, row: RunRow) -> None:
+        """Let the session of a run go on that has ended although nobody went on with it here."""
+        if row.session_id is not None:
+            for following in self._engine.intake.drop_place(row.session_id, row.run_id):
+                self._engine.beginning.take_turn(following)
+
     async def until_read(self, run: Run) -> None:
         """Wait until a run that was taken over has been read; one that waits for its turn is read now.
 
@@ -157,12 +166,19 @@ class Recovery:
 
     async def _read_one(self, run: Run, row: RunRow) -> None:
         try:
+            self._require_taken(row)
             await self._fill(run, row)
         except AgentflowError as error:
+            if run.parked is not None:
+                return  # the engine has stopped meanwhile
             self._engine.teller.say("run_left_alone", {"run_id": row.run_id, "error": str(error)})
-            await self._quarantine(row, error)
+            if isinstance(error, StoreDamagedError) or not isinstance(error, StoreError):  # else the store is at fault, not the run
+                run.flags = (CORRUPT,)
+                await self._quarantine(row, error)
             self._engine.ending.park(run, error)
             return
+        if run.parked is not None:
+            return  # the engine has stopped meanwhile
         if run.is_begun_unread:
             self._begin(run)
         if run.is_asked_to_end:
@@ -173,8 +189,7 @@ class Recovery:
             run = self._first.popleft() if self._first else self._turns.popleft()
             if run in self._rows and run.parked is None:
                 await self._read_in(run)
-            while calls := await self._engine.suspects.until_tried(run):
-                self._begin_calls(run, calls)
+            await self._engine.suspects.until_tried()
 
     async def _recalled(self, run_id: str) -> Run:
         """Return a run as its journal has it, without going on with it."""
@@ -188,9 +203,16 @@ class Recovery:
             run.result = self._engine.ending.result_of(run)
         return run
 
+    def _require_taken(self, row: RunRow) -> None:
+        """Refuse a run that the store did not give to this engine, because its row is damaged."""
+        if row.owner != self._journals.owner:
+            raise StoreDamagedError(f"the row of run {row.run_id} cannot be read or written", run_id=row.run_id)
+
     async def _quarantine(self, row: RunRow, error: AgentflowError) -> None:
         """Flag a run whose journal cannot be read; nothing of it is changed or deleted."""
-        flagged = replace(row, flags=tuple(dict.fromkeys((*row.flags, "corrupt"))), reason="corrupt", state="paused")
+        if CORRUPT in row.flags:
+            return  # it was flagged before, or its row is damaged
+        flagged = replace(row, flags=(*row.flags, CORRUPT), reason=CORRUPT, state="paused")
         with suppress(AgentflowError):  # it is damaged: what cannot be flagged is named in the log alone
             entries = await self._journals.store.entries(row.run_id)
             await self._journals.store.append(Append(row.run_id, len(entries), row.epoch, row=flagged))
@@ -203,6 +225,7 @@ class Recovery:
             JournalDamagedError, JournalVersionError, StoreError: its journal cannot be read or written.
         """
         journals, program = self._journals, self._engine.program
+        self._require_taken(row)
         plan_hash, plan = journals.plan_of(program)
         if plan_hash == row.plan_hash:
             return row
@@ -240,18 +263,16 @@ class Recovery:
         standing = journal.standing
         now = engine.clock.time()
         in_flight = tuple(position for position, step in standing.steps.items() if step.is_in_flight and (step.due_at or 0.0) <= now)
-        missing = [name for name in agents_of(run.program.plan) if name not in engine.agents]
-        if missing:
-            self._lay_aside(run, missing)
-            return
-        if standing.paused is not None and not standing.paused.startswith(MissingAgentError.reason):
-            if in_flight:  # a process died before the pause had come to rest
-                engine.teller.tell(run, WorkflowRecovering(journal.row.epoch, journal.shared.owner, in_flight))
-                journal.commit()
-            engine.control.recall(run)
-            return
-        if standing.paused is not None:
-            engine.teller.tell(run, WorkflowResumed("resume"))
+        if not run.walk.is_done:  # of a run that was cancelled while it was paused, say, nothing is left but its end
+            missing = [name for name in agents_of(run.program.plan) if name not in engine.agents]
+            if missing:
+                self._lay_aside(run, missing)
+                return
+            if standing.paused is not None and not standing.paused.startswith(MissingAgentError.reason):
+                self._recall(run, journal, in_flight)
+                return
+            if standing.paused is not None:
+                engine.teller.tell(run, WorkflowResumed("resume"))
         journal.change(state="running", waiting=(), reason="")
         if standing.steps or standing.usage.calls:
             engine.teller.tell(run, WorkflowRecovering(journal.row.epoch, journal.shared.owner, in_flight))
@@ -262,9 +283,17 @@ class Recovery:
         elif run.walk.is_done:
             engine.ending.finish(run)
         elif run.is_hooked:
-            engine.beginning.begin_hooks(run)
+            engine.suspects.begin_hooks(run)
         else:
-            self._restart(run, standing)
+            engine.beginning.time_root(run)
+            begin_again(engine, run, list(standing.ready.values()))
+
+    def _recall(self, run: Run, journal: Journal, in_flight: tuple[str, ...]) -> None:
+        """Take up a run that is paused."""
+        if in_flight:  # a process died before the pause had come to rest
+            self._engine.teller.tell(run, WorkflowRecovering(journal.row.epoch, journal.shared.owner, in_flight))
+            journal.commit()
+        self._engine.control.recall(run)
 
     def _lay_aside(self, run: Run, missing: list[str]) -> None:
         """Leave a run alone whose plan names agents that have no handler here."""
@@ -285,44 +314,6 @@ class Recovery:
         self._engine.ending.cut(
             run, None, failure_of(error, attempts=step.attempts).at(agent=step.agent, position=position, stage=step.agent)
         )
-
-    def _restart(self, run: Run, standing: Standing) -> None:
-        engine = self._engine
-        engine.beginning.time_root(run)
-        known = {position: standing.steps.get(position) for position in standing.ready}
-        self._begin_calls(run, [(frame, known[position]) for position, frame in standing.ready.items()])
-
-    def _begin_calls(self, run: Run, calls: Calls) -> None:
-        begin_again(self._engine, run, self._engine.suspects.first_of(run, calls))
-        self._engine.control.rest(run)
-
-
-def begin_again(engine: Engine, run: Run, calls: Calls) -> None:
-    """Begin calls that may have been begun before: their attempts, failures, waits and effects count on."""
-    journal = run.journal
-    assert journal is not None  # noqa: S101 - see begin
-    now = engine.clock.time()
-    ready = engine.control.screen(run, [frame for frame, _ in calls])
-    calls = [(frame, known) for frame, known in calls if frame in ready]
-    for frame, known in calls:
-        if not _rests(known, now):
-            engine.teller.started(run, frame, 1 if known is None else known.attempts + 1)
-    gate = journal.commit()
-    for frame, known in calls:
-        rest_s = max((known.due_at or 0.0) - now, 0.0) if known is not None and _rests(known, now) else None
-        step = engine.begin(run, frame, gate, NEW if rest_s is None else Phase.WAIT)
-        if known is not None:
-            step.begun = engine.monotonic() - max(now - (known.begun_at or now), 0.0)
-            step.attempt = known.attempts - 1  # the one that begins now is recorded already
-            step.failures = known.failures
-            step.effects = {(frame.position, key): value for key, value in known.effects.items()} or None
-            step.failure = known.failure if rest_s is not None else None
-            step.rest_s = rest_s
-
-
-def _rests(known: StepStanding | None, now: float) -> bool:
-    """Say whether a step waits for its next attempt, which is recorded as begun already."""
-    return known is not None and known.is_in_flight and known.due_at is not None and known.due_at > now
 
 
 def _most_deaths(frame: Frame | None, otherwise: int) -> int:

@@ -13,18 +13,17 @@ from agentflow.core.event import Event
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
 from agentflow.core.result import RunResult, Usage
+from agentflow.core.run_row import CORRUPT
 from agentflow.core.values import Json
 from agentflow.core.walk import Walk
 from agentflow.engine.program import Program
+from agentflow.engine.seldom import Seldom
 
 if TYPE_CHECKING:
     from agentflow.engine.control import Wait
     from agentflow.engine.engine import Engine
     from agentflow.engine.journal import Journal
     from agentflow.engine.step import Step
-
-
-_NO_WAITS: Mapping[str, Wait] = MappingProxyType({})
 
 
 class FlowTimer:
@@ -60,30 +59,32 @@ class Run:
         "begun",
         "calls",
         "cancelled",
+        "changed",
         "event",
         "flags",
-        "held",
-        "is_asked_to_end",
-        "is_begun_unread",
-        "is_cut",
         "is_hooked",
         "is_paused",
         "is_recovered",
         "journal",
-        "offspring",
         "parked",
         "program",
         "result",
-        "root",
         "run_id",
         "session_id",
         "step_limit_s",
         "timers",
         "waiters",
-        "waiting",
         "walk",
         "watchers",
     )
+
+    held = Seldom[tuple[Frame, ...]](())  # calls that begin when the pause is over
+    waiting = Seldom[Mapping[str, "Wait"]](MappingProxyType({}))  # calls that wait for a person, by position
+    is_begun_unread = Seldom(first=False)  # its turn has come, and its journal is still to be read
+    is_asked_to_end = Seldom("")  # what for, while its journal is still to be read
+    is_cut = Seldom(first=False)  # its cancellation is in the journal already
+    root = Seldom["Run | None"](None)  # the run of the event for which a callback emitted this one's
+    offspring = Seldom(0)
 
     def __init__(self, run_id: str, event: Event, program: Program, walk: Walk) -> None:
         self.run_id = run_id
@@ -103,18 +104,11 @@ class Run:
         self.result: RunResult | None = None
         self.journal: Journal | None = None  # None: nothing of the run is kept
         self.is_paused = False  # somebody has paused it: nothing begins
-        # Most runs need none of these: they are replaced, never changed.
-        self.held: tuple[Frame, ...] = ()  # calls that begin when the pause is over
-        self.waiting: Mapping[str, Wait] = _NO_WAITS  # calls that wait for a person, by position
+        self.changed: dict[str, Any] | None = None
         self.watchers: tuple[asyncio.Future[None], ...] = ()  # who wants to know when it ends or pauses
-        self.is_begun_unread = False  # its turn has come, and its journal is still to be read
-        self.is_asked_to_end = ""  # what for, while its journal is still to be read
-        self.is_cut = False  # its cancellation is in the journal already
         self.is_hooked = False  # its event hooks have still to run
         self.is_recovered = False  # it was begun by another process, or before a pause
         self.parked: BaseException | None = None  # why this engine goes on with it no more, although it has not ended
-        self.root: Run | None = None  # the run of the event for which a callback emitted this one's
-        self.offspring = 0
         self.waiters: list[asyncio.Future[RunResult]] = []
 
     @property
@@ -124,6 +118,11 @@ class Run:
         if self._step is not None:
             steps.add(self._step)
         return steps
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a step is open."""
+        return self._step is not None or bool(self._steps)
 
     def open(self, step: Step) -> None:
         """Note that a step is open; nothing changes when it is known already."""
@@ -162,8 +161,16 @@ class Run:
         is_waiting = self.is_paused or (self.journal is not None and self.journal.standing.paused is not None)
         return "paused" if self.parked is not None or (is_waiting and self._step is None and not self._steps) else "running"
 
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody goes on with it here, although it is recorded and has not ended: it has its session until somebody does."""
+        if self.parked is None or self.result is not None or CORRUPT in self.flags:
+            return False
+        accepted = None if self.is_recovered or self.journal is None else self.journal.accepted
+        return self.is_recovered or (accepted is not None and not (accepted.done() and accepted.exception() is not None))
+
     def rested(self) -> asyncio.Future[None]:
-        """Return a future that is done when the run has ended or paused."""
+        """Return a future that is done when the run has ended or paused, or waits for one that nobody goes on with here."""
         watcher: asyncio.Future[None] = asyncio.Future()
         if self.state != "running":
             watcher.set_result(None)
@@ -171,9 +178,9 @@ class Run:
             self.watchers = (*self.watchers, watcher)
         return watcher
 
-    def tell_rest(self) -> None:
-        """Tell who waits for it that the run may have ended or paused."""
-        if self.watchers and self.state != "running":
+    def tell_rest(self, *, is_blocked: bool = False) -> None:
+        """Tell who waits for it that the run may have ended or paused, or (`is_blocked`) that it waits for another one."""
+        if self.watchers and (is_blocked or self.state != "running"):
             watchers, self.watchers = self.watchers, ()
             for watcher in watchers:
                 if not watcher.done():
@@ -221,11 +228,17 @@ class RunHandle:
     async def wait(self) -> str:
         """Wait until the run has ended or is paused, and that is durable, and return its status, or "paused".
 
+        Returns "pending" as soon as it waits behind a recorded run of its session that this runner does not go on with: only
+        `runner.resume`, or an order that ends that run, changes this. Behind runs that go on here it waits on.
+
         Raises:
             StoreError: the run's journal cannot be written.
         """
-        run = self._run
-        await run.rested()
+        run, intake = self._run, self._engine.intake
+        if intake.blocker_of(run) is None:
+            await run.rested()
+        if run.state == "running" and intake.blocker_of(run) is not None:
+            return "pending"
         if run.result is None and run.parked is None and run.journal is not None and not run.journal.is_durable:
             await run.journal.durable(run.journal.commit())
         return run.state

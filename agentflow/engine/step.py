@@ -21,6 +21,7 @@ from agentflow.core.result import AgentResult, Usage
 from agentflow.core.state import Patch, State
 from agentflow.core.values import Json, adopt, check_key, copy_json
 from agentflow.core.walk import outputs_of
+from agentflow.engine.seldom import Seldom
 from agentflow.errors import AgentAnswerError
 from agentflow.ports import Agent
 
@@ -49,7 +50,7 @@ NEW, ATTEMPT = Phase.NEW, Phase.ATTEMPT
 
 
 def _references_of_an_unkept_event() -> int:
-    """Count as `Engine.prepare` does, so that the figure holds on any Python: what is above it, somebody else keeps."""
+    """Count as `Engine._carry` does, so that the figure holds on any Python: what is above it, somebody else keeps."""
     holder = SimpleNamespace(event=Event())
     event = holder.event
     return getrefcount(event)
@@ -70,8 +71,8 @@ class Step:
         "attempt",
         "begun",
         "cause",
+        "changed",
         "due",
-        "effects",
         "engine",
         "event",
         "failure",
@@ -83,15 +84,17 @@ class Step:
         "limit_s",
         "phase",
         "place",
-        "rest_s",
         "run",
-        "stage",
         "started",
         "state",
         "task",
         "turn",
         "used",
     )
+
+    stage = Seldom(0)  # how often it was cancelled
+    rest_s = Seldom["float | None"](None)  # what is left of a wait between attempts that another process began
+    effects = Seldom["dict[tuple[str, str], Json] | None"](None)  # what `ctx.once` has done, by position and key
 
     run: Run
     frame: Frame | None
@@ -108,7 +111,6 @@ class Step:
         self.phase = NEW
         self.turn = 0  # raised when a fresh task takes over, so that the old one's late answer is refused
         self.attempt = 0
-        self.stage = 0  # how often it was cancelled
         self.cause: object = None  # why it is being interrupted
         self.due = inf
         self.place: float | None = None
@@ -120,10 +122,12 @@ class Step:
         self.is_gated = False  # its task waits for that commit, and sees by itself what happens meanwhile: it must not be cancelled
         self.failures = 0  # attempts that failed; those that a crash ended are not among them
         self.used: Usage | None = None  # by the attempt at hand
-        self.rest_s: float | None = None  # what is left of a wait between attempts that another process began
-        self.effects: dict[tuple[str, str], Json] | None = None  # what `ctx.once` has done, by position and key
+        self.changed: dict[str, Any] | None = None
         self.event: Event = run.event.view()
-        run.open(self)
+        if run._step is None:  # noqa: SLF001 - what `open` does, a call less
+            run._step = self  # noqa: SLF001
+        else:
+            run.open(self)
 
     @property
     def position(self) -> str:
@@ -296,6 +300,7 @@ class Context:
         run, journal = step.run, step.run.journal
         if journal is not None and run.parked is None and not run.is_cut:
             step.engine.teller.tell(run, EffectRecorded(self.position, key, value))
+            step.engine.control.growth.is_over(run)
             await asyncio.shield(asyncio.ensure_future(journal.durable(journal.commit())))
         return copy_json(value)
 

@@ -3,57 +3,160 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeAlias
+from collections import deque
+from typing import TYPE_CHECKING
 
-from agentflow.core.frame import Frame
-from agentflow.core.plan import Position
-from agentflow.core.records import Fact, StepCompleted, StepFailed
-from agentflow.core.standing import StepStanding
+from agentflow.core.frame import OPEN, Frame
+from agentflow.core.records import Fact
+from agentflow.engine.journal import Journal
+from agentflow.engine.repeating import begin_again
 from agentflow.engine.run import Run
 
 if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
 
 DEATHS = 2  # so many, and a step is tried alone
-
-Calls: TypeAlias = list[tuple[Frame, StepStanding | None]]
+PATIENCE_S = 10.0  # for what is in flight; it may wait for something that is kept from beginning
 
 
 class Suspects:
-    """Tries the suspects of one engine: while one is in flight nothing else begins."""
+    """Tries the suspects of one engine, one after another, each with nothing else in flight.
+
+    While there are any nothing begins: what becomes ready is kept until all were tried, and what is in flight is waited for.
+    A step in flight may itself wait for a run that it has emitted. So from time to time all that is kept may begin, and the
+    wait begins anew, each time for longer.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._later: dict[Run, Calls] = {}  # what begins once the run's suspect has ended
-        self._suspect: tuple[Run, Position, asyncio.Future[None]] | None = None
+        self._trials: deque[tuple[Run, Frame | None]] = deque()  # None: the run's event hooks, and what comes of them
+        self._kept: dict[Run, list[Frame]] = {}  # what begins once there is no suspect any more
+        self._alone: Frame | None = None  # the suspect that begins at this moment
+        self._trying: asyncio.Task[None] | None = None
+        self._is_holding = False
+        self._news = asyncio.Event()
 
-    def first_of(self, run: Run, calls: Calls) -> Calls:
-        """Return which of a run's calls begin now: all, or its first suspect alone."""
-        suspects = [call for call in calls if call[1] is not None and call[1].deaths >= DEATHS]
-        if not suspects:
-            return calls
-        self._later[run] = [call for call in calls if call is not suspects[0]]
-        ended = self._engine.loop.create_future()
-        self._suspect = run, suspects[0][0].position, ended
+    def screen(self, run: Run, ready: list[Frame]) -> list[Frame]:
+        """Return which of a run's calls may begin now; the others begin when it is their turn."""
+        if not self._is_holding and not run.is_recovered:
+            return ready
+        if run.is_hooked or (self._alone is not None and ready == [self._alone]):
+            return ready  # it was begun before
+        steps = _journal_of(run).standing.steps
+        suspects = [frame for frame in ready if (known := steps.get(frame.position)) is not None and known.deaths >= DEATHS]
+        if not self._is_holding and not suspects:
+            return ready
+        self._trials.extend((run, frame) for frame in suspects)
+        self._kept.setdefault(run, []).extend(frame for frame in ready if frame not in suspects)
+        self._try()
+        return []
+
+    def begin_hooks(self, run: Run) -> None:
+        """Begin the event hooks of a run that was begun before, alone if its first step is a suspect."""
+        deaths = max((step.deaths for step in _journal_of(run).standing.steps.values()), default=0)
+        if not self._is_holding and deaths < DEATHS:
+            self._engine.beginning.begin_hooks(run)
+            return
+        self._trials.append((run, None))
+        self._kept.setdefault(run, [])
+        self._try()
+
+    def keeps(self, run: Run) -> bool:
+        """Say whether something of a run is kept from beginning."""
+        return run in self._kept
+
+    def look(self) -> None:
+        """Note that something may have ended."""
+        self._news.set()
+
+    async def until_tried(self) -> None:
+        """Wait until there is no suspect."""
+        while self._trying is not None:
+            await asyncio.wait({self._trying})
+
+    def _try(self) -> None:
+        if self._trying is None:
+            self._hold()
+            self._trying = self._engine.loop.create_task(self._try_all())
+
+    async def _try_all(self) -> None:
+        while self._trials:
+            await self._until_nothing_is_in_flight()
+            run, frame = self._trials.popleft()
+            if _may_begin(run, frame):
+                self._alone = frame
+                self._begin(run, None if frame is None else [frame])
+                self._alone = None
+                await self._until_quiet()
+        self._trying = None
+        self._let_go()
+
+    def _begin(self, run: Run, frames: list[Frame] | None) -> None:
+        try:
+            if frames is None:
+                self._engine.beginning.begin_hooks(run)
+            else:
+                begin_again(self._engine, run, frames)
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends the run, the others are not to hang on it
+            self._engine.supervision.crash(run, error)
+
+    async def _until_nothing_is_in_flight(self) -> None:
+        patience_s = PATIENCE_S
+        while True:
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._until_quiet()
+            except TimeoutError:
+                self._let_go()
+                self._hold()
+                patience_s *= 2
+            else:
+                return
+
+    async def _until_quiet(self) -> None:
+        while busy := [run for run in self._engine.runs if _is_busy(run)]:
+            for run in busy:  # nothing begins meanwhile: once one is quiet it stays so
+                while _is_busy(run):
+                    self._news.clear()
+                    await self._news.wait()
+
+    def _hold(self) -> None:
+        self._is_holding = True
         self._engine.teller.watch = self._see
         self._engine.intake.hold()
-        return suspects[:1]
 
-    async def until_tried(self, run: Run) -> Calls:
-        """Wait until a run's suspect has ended, if it has one, and return the calls that are still to begin."""
-        if self._suspect is None or self._suspect[0] is not run:
-            return []
-        rested = run.rested()
-        await asyncio.wait({self._suspect[2], rested}, return_when=asyncio.FIRST_COMPLETED)
-        rested.cancel()
-        self._suspect = self._engine.teller.watch = None
+    def _let_go(self) -> None:
+        """Let all that is kept begin, but for the suspects."""
+        self._is_holding = False
+        self._engine.teller.watch = None
+        kept, self._kept = self._kept, {run: [] for run, _ in self._trials}
         for following in self._engine.intake.go_on():
             self._engine.beginning.take_turn(following)
-        later = self._later.pop(run)
-        return [] if run.walk.is_done or run.parked is not None else later
+        for run, frames in kept.items():
+            if ready := [frame for frame in frames if _may_begin(run, frame)]:
+                self._begin(run, ready)
+            else:
+                self._engine.control.rest(run)
 
     def _see(self, run: Run, fact: Fact) -> None:
-        if self._suspect is None or run is not self._suspect[0] or self._suspect[2].done():
-            return
-        if isinstance(fact, StepCompleted | StepFailed) and fact.position == self._suspect[1]:
-            self._suspect[2].set_result(None)
+        self._news.set()
+
+
+def _is_busy(run: Run) -> bool:
+    return run.parked is None and bool(run.steps)
+
+
+def _may_begin(run: Run, frame: Frame | None) -> bool:
+    """Say whether a call still waits to begin: its run goes on, and nothing around it was ended meanwhile."""
+    if run.parked is not None or run.walk.is_done:
+        return False
+    while frame is not None:
+        if frame.status != OPEN:
+            return False
+        frame = frame.parent
+    return True
+
+
+def _journal_of(run: Run) -> Journal:
+    assert run.journal is not None  # noqa: S101 - what is not recorded was in no process that died
+    return run.journal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypeAlias
 
 from agentflow.core.failure import Failure, failure_of
@@ -62,11 +61,11 @@ class Teller:
         journal = run.journal
         event = run.event.kept_dict() if journal is None or journal.event is None else journal.event
         root_id = run.root.run_id if run.root is not None else None
-        fact = WorkflowCreated(event, run.program.flow.mode, is_hooked=run.is_hooked, parent_id=root_id, root_id=root_id)
+        plan_hash, handlers = "", None
         if journal is not None:
-            fact = replace(fact, plan_hash=journal.row.plan_hash, handlers=journal.shared.handlers or None)
+            plan_hash, handlers = journal.row.plan_hash, journal.shared.handlers or None
             journal.event = None
-        self.tell(run, fact)
+        self.tell(run, WorkflowCreated(event, run.program.flow.mode, plan_hash, handlers, run.is_hooked, root_id, root_id))
 
     def started(self, run: Run, frame: Frame, attempt: int) -> None:
         """Tell that an attempt of a step begins."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentflow.core.codec import first_fault
-from agentflow.core.records import PlanMoved
+from agentflow.core.plan import Call
 from agentflow.core.replay import event_of
 from agentflow.core.row import Row
 from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow
@@ -67,8 +67,8 @@ class Verification:
         if run_id is not None:
             return (await self._look_at((await self._history.find(run_id)).run_id))[0]
         everything = RunFilter(newest_first=False)
-        before = await self._store.counts()
         try:
+            before = await self._store.counts()
             rows = await self._store.rows(everything)
         except StoreDamagedError as error:
             return [Problem(error.run_id, None, error.message)]
@@ -108,8 +108,7 @@ class Verification:
 
     async def _problems_of_snapshot(self, recorded: Recorded, standing: Standing) -> list[Problem]:
         snapshot = await self._store.snapshot(standing.run_id)
-        moved_at = max((record.seq or 0 for record in recorded.records if isinstance(record.fact, PlanMoved)), default=0)
-        if snapshot is None or not moved_at <= snapshot[0] <= standing.seq:
+        if snapshot is None or not recorded.moved_at <= snapshot[0] <= standing.seq:
             return []
         seq, body = snapshot
         try:
@@ -130,7 +129,7 @@ def _differences(recorded: Recorded, standing: Standing) -> Iterator[str]:
         ("plan_hash", row.plan_hash, told.plan_hash),
         ("event", row.event_id, created.event_id),
         ("session", row.session_id, created.session_id),
-        ("pattern", row.pattern, created.pattern),
+        ("pattern", row.pattern, _pattern_of(standing) if recorded.moved_at else created.pattern),
         ("whether it has ended", row.ended_at is not None, told.ended_at is not None),
     ]
     if not _is_same_state(row.state, told.state):
@@ -142,6 +141,11 @@ def _differences(recorded: Recorded, standing: Standing) -> Iterator[str]:
         yield f"its row lacks the flags {', '.join(missing)}"
     if standing.epoch > row.epoch:
         yield f"its row has epoch {row.epoch}, its records have {standing.epoch}"
+
+
+def _pattern_of(standing: Standing) -> str:
+    plan = standing.walk.plan
+    return "" if isinstance(plan, Call) or plan.flow is None else plan.flow.mode
 
 
 def _is_same_state(listed: str, recorded: str) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from agentflow.ports import Request
+from agentflow.ports import Attempt
 
 
 class LocalExecutor:
     """Hands the agent's own awaitable to the calling task: nothing stands between the engine and the handler."""
 
-    def begin(self, request: Request) -> Awaitable[object]:
+    def begin(self, attempt: Attempt) -> Awaitable[object]:
         """Begin one attempt."""
-        return request.agent.invoke(request)
+        return attempt.agent.invoke(attempt)

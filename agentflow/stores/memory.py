@@ -10,9 +10,10 @@ from pathlib import Path
 
 from agentflow.core.append import Append
 from agentflow.core.entry import Entry
-from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow
+from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow, taken_over
 from agentflow.errors import AgentflowError, DuplicateEventError, FencedError, StoreError
 from agentflow.stores.leases import Leases
+from agentflow.stores.plans import NAMING, unnamed
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ class MemoryStore:
                 break
             row = run.row
             if row.is_open and row.owner not in alive and (run_ids is None or row.run_id in run_ids):
-                run.row = replace(row, epoch=row.epoch + 1, owner=owner)
+                run.row = taken_over(row, owner)
                 taken.append(run.row)
         return taken
 
@@ -166,7 +167,9 @@ class MemoryStore:
         for run_id in ended:
             del self._events[self._runs.pop(run_id).row.event_id]
         used = {run.row.plan_hash for run in self._runs.values()}
-        self._plans = {plan_hash: body for plan_hash, body in self._plans.items() if plan_hash in used}
+        named = (entry.body for run in self._runs.values() for entry in run.entries if entry.type in NAMING)
+        for plan_hash in unnamed(self._plans.keys() - used, named):
+            del self._plans[plan_hash]
         return len(ended)
 
     async def counts(self) -> dict[str, int]:

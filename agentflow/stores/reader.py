@@ -10,10 +10,9 @@ from contextlib import suppress
 from typing import TypeVar
 
 from agentflow.errors import StorageError, StoreDamagedError, StoreError
+from agentflow.stores.salvage import is_unreadable
 
 Result = TypeVar("Result")
-
-_UNREADABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last one: text that is no UTF-8
 
 
 class Reader:
@@ -61,7 +60,7 @@ class Reader:
             return work(self._connection)
         except sqlite3.DatabaseError as error:
             what = f"run {run_id}" if run_id else "the journal"
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _UNREADABLE:
+            if is_unreadable(error):
                 raise StoreDamagedError(f"{what} cannot be read: {error}", run_id=run_id) from error
             self._disconnect()
             raise StorageError(f"{what} cannot be read: {error}") from error

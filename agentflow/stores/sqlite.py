@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from agentflow.core.append import Append
 from agentflow.core.entry import Entry
-from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow
-from agentflow.errors import StorageError, StoreDamagedError, StoreError
-from agentflow.stores.columns import ROW_BY_EVENT, ROW_BY_ID, entry_of, first_key, number_of, row_of, rows_query
+from agentflow.core.run_row import CORRUPT, OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow
+from agentflow.errors import StorageError, StorageFullError, StoreDamagedError, StoreError
+from agentflow.stores.columns import ROW_BY_EVENT, ROW_BY_ID, entry_of, first_key, number_of, row_of
 from agentflow.stores.journal_file import SYNCHRONOUS, JournalFile, copy_to
 from agentflow.stores.leases import Leases
 from agentflow.stores.lock import FileLock
+from agentflow.stores.plans import NAMING, unnamed
 from agentflow.stores.reader import Reader
+from agentflow.stores.salvage import rows_that_fit
 from agentflow.stores.tables import Tables
 from agentflow.stores.writer import Work, Writer
 
 Result = TypeVar("Result")
 
+_LEAST_ROOM = 128 * 1024  # bytes; what opening a journal writes at most
 _SLICE = 50  # runs deleted in one transaction, so that appends need not wait long
 _FIXED = (3, 51, 3)
 _OLD = (
     f"SQLite {sqlite3.sqlite_version} has a bug when two connections write and checkpoint at once (mended in 3.51.3);"
     " agentflow writes through one connection; let no other program write this file"
 )
+_KNOWN = ", ".join(f"'{state}'" for state in sorted(OPEN_STATES | TERMINAL_STATES))
+_STATES = f"SELECT CASE WHEN state IN ({_KNOWN}) THEN state ELSE '{CORRUPT}' END, count(*) FROM runs GROUP BY 1"  # noqa: S608 - constants
+_UNWALKED = "SELECT hash FROM plans WHERE hash NOT IN (SELECT plan_hash FROM runs)"
+_NAMING = f"SELECT CAST(body AS BLOB) FROM records WHERE type IN {NAMING}"  # noqa: S608 - constants
 _RECORDS = "SELECT key, epoch, at, type, version, body, hash FROM records WHERE key >= ? AND key < ? ORDER BY key"
 
 
@@ -108,6 +116,8 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise StoreDamagedError(f"{self._file.path} cannot be read: {error}", hint="restore a backup") from error
+            if _is_full(self._file.path):
+                raise StorageFullError(f"there is no room left for the journal {self._file.path}", hint="make room") from error
             raise StorageError(f"{self._file.path} cannot be opened: {error}") from error
         if sqlite3.sqlite_version_info < _FIXED:
             self._warn(_OLD)
@@ -168,8 +178,7 @@ class SqliteStore:
 
     async def rows(self, wanted: RunFilter) -> list[RunRow]:
         """Return the rows that fit."""
-        query, values = rows_query(wanted)
-        return await self._read(lambda connection: [row_of(found) for found in connection.execute(query, values)])
+        return await self._read(lambda connection: rows_that_fit(connection, wanted))
 
     async def entries(self, run_id: str, start: int = 0, stop: int | None = None) -> list[Entry]:
         """Return the run's entries from seq `start` to before `stop`.
@@ -219,14 +228,22 @@ class SqliteStore:
         for start in range(0, len(wanted), _SLICE):
             some = wanted[start : start + _SLICE]
             count += await self._write(lambda tables, some=some: tables.delete(some))  # type: ignore[misc]
+        if count:
+            with suppress(StoreDamagedError):  # what a record that cannot be read may name is kept
+                await self._drop_plans()
         return count
 
+    async def _drop_plans(self) -> None:
+        unused = await self._read(_unused_plans)  # as of one moment; what comes to be used after that is in a row
+        if unused:
+            await self._write(lambda tables: tables.drop_plans(unused))
+
     async def counts(self) -> dict[str, int]:
-        """Return how many runs there are in each state, `runs` in all, `records`, and `bytes` on disk."""
+        """Return how many runs there are in each state (`corrupt` where it is lost), `runs` in all, `records`, and `bytes` on disk."""
 
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             counts = dict.fromkeys(sorted(OPEN_STATES | TERMINAL_STATES), 0)
-            counts.update(connection.execute("SELECT state, count(*) FROM runs GROUP BY state").fetchall())
+            counts.update(connection.execute(_STATES).fetchall())
             counts["runs"] = sum(counts.values())
             (counts["records"],) = connection.execute("SELECT count(*) FROM records").fetchone()
             counts["bytes"] = self._file.bytes_on_disk()
@@ -270,3 +287,18 @@ class SqliteStore:
 
     def _no_writer(self) -> StoreError:
         return StoreError(f"{self.url} is open for reading only" if self._reader is not None else f"{self.url} is not open")
+
+
+def _is_full(path: Path) -> bool:
+    """Say whether there is no room where a journal stands; SQLite has more than one error for that."""
+    try:
+        told = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return told.f_bavail * told.f_frsize < _LEAST_ROOM
+
+
+def _unused_plans(connection: sqlite3.Connection) -> set[str]:
+    """Return the plans that no run walks and no record names; reads all records, if there are plans that no run walks."""
+    unwalked = [found[0] for found in connection.execute(_UNWALKED)]
+    return unnamed(unwalked, (found[0] for found in connection.execute(_NAMING)))

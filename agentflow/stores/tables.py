@@ -8,23 +8,31 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from agentflow.core.append import Append
-from agentflow.core.run_row import RunRow
+from agentflow.core.run_row import CORRUPT, RunRow, taken_over
 from agentflow.errors import AgentflowError, DuplicateEventError, FencedError, StoreDamagedError, StoreError
-from agentflow.stores.columns import INSERT_RUN, MOST_ENTRIES, OPEN_ROWS, Column, columns_of, first_key, number_of, row_of
+from agentflow.stores.columns import INSERT_RUN, MOST_ENTRIES, OPEN_ROWS, Column, columns_of, first_key, number_of
+from agentflow.stores.salvage import Found, found_singly, found_together
 
 Result = TypeVar("Result")
 Rows = list[tuple[Column, ...]]
 Outcome = AgentflowError | None
 
+PAGE = 2048  # bytes
 _MOST_HEADS = 100_000  # what is known by heart of open runs; beyond that it is read again
 _INSERT_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
+_FEW = 4  # records that go into the tables by one statement
+_INSERT_FEW = tuple(
+    f"INSERT INTO records SELECT * FROM (VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?)'] * count)})"  # noqa: S608 - constants
+    " WHERE EXISTS (SELECT 1 FROM runs WHERE number = ? AND run_id = ? AND epoch = ?)"
+    for count in range(1, _FEW + 1)
+)
 _INSERT_PLAN = "INSERT OR IGNORE INTO plans VALUES (?, ?)"
 _REPLACE_SNAPSHOT = "REPLACE INTO snapshots VALUES (?, ?, ?)"
 _CHANGE_RUN = (
     "UPDATE runs SET state = ?, status = ?, reason = ?, flags = ?, pattern = ?, session_id = ?, plan_hash = ?, started_at = ?,"
     " ended_at = ?, due_at = ?, waiting = ?, parent_id = ?, root_id = ? WHERE number = ?"
 )
-_TAKE_RUN = "UPDATE runs SET epoch = ?, owner = ? WHERE number = ?"
+_TAKE_RUN = "UPDATE runs SET epoch = ?, owner = ?, state = ? WHERE number = ?"
 _HEAD = "SELECT number, epoch FROM runs WHERE run_id = ?"
 _LAST_KEY = "SELECT max(key) FROM records WHERE key >= ? AND key < ?"
 _SAME_HASHES = "SELECT hash FROM records WHERE key >= ? AND key < ? ORDER BY key"
@@ -34,7 +42,7 @@ _DELETE_RUN = (
     "DELETE FROM snapshots WHERE number = ?",
     "DELETE FROM runs WHERE number = ?",
 )
-_DELETE_PLANS = "DELETE FROM plans WHERE hash NOT IN (SELECT plan_hash FROM runs)"
+_DELETE_PLAN = "DELETE FROM plans WHERE hash = ? AND hash NOT IN (SELECT plan_hash FROM runs)"
 
 _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)  # of what is bound, not of the file
 _ABOUT_ONE = (sqlite3.Error, OverflowError, TypeError, ValueError)
@@ -86,6 +94,7 @@ class Tables:
         self._plans: set[str] = set()
         self._next_number = 0
         self._seen_version = -1
+        self.bytes = 0  # of what has been written since somebody has set it to 0
 
     def write(self, appends: Sequence[Append]) -> list[Outcome]:
         """Write appends in one transaction and return the outcome of each: None, or why it was refused.
@@ -94,6 +103,8 @@ class Tables:
             sqlite3.Error: the transaction failed as a whole.
         """
         try:
+            if len(appends) == 1 and self._is_written_at_once(appends[0]):
+                return [None]
             return self._transaction(self._write_together, appends)
         except _ABOUT_ONE as error:
             if not _is_about_one(error):
@@ -104,6 +115,36 @@ class Tables:
             if not _is_damage(error):
                 raise
         return [self._write_alone(append) for append in appends]  # a damaged page spoils its whole transaction
+
+    def _is_written_at_once(self, append: Append) -> bool:
+        """Write a few records that come alone, as those of most steps do, by one statement; False where it takes more.
+
+        The statement compares what a stranger could have changed: whose run it is, its epoch, and that none of the keys is taken.
+        """
+        head, count, seq = self._heads.get(append.run_id), len(append.entries), append.expected_seq
+        if head is None or not 0 < count <= _FEW or append.row is not None or append.snapshot is not None or append.plan is not None:
+            return False
+        if head.epoch != append.epoch or head.next_seq != seq or seq + count > MOST_ENTRIES:
+            return False
+        key = first_key(head.number)
+        values: list[Column] = []
+        for entry in append.entries:
+            if entry.seq != seq:
+                return False
+            values += key + seq, entry.epoch, entry.at, entry.type, entry.version, entry.body, entry.hash
+            seq += 1
+            self.bytes += len(entry.body)
+        values += head.number, append.run_id, head.epoch
+        try:
+            is_written = self._execute(_INSERT_FEW[count - 1], values).rowcount == count
+        except BaseException:
+            self._forget()
+            raise
+        if is_written:
+            head.next_seq = seq
+        else:
+            self._forget()
+        return is_written
 
     def _transaction(self, work: Callable[[Sequence[Append]], Result], appends: Sequence[Append]) -> Result:
         self._begin()
@@ -181,13 +222,14 @@ class Tables:
         if seq + len(append.entries) > MOST_ENTRIES:
             return StoreError(f"run {run_id} has {seq} records; a journal holds no more of one run")
         key = first_key(head.number)
-        records: Rows = []
+        records = staged.records
         for entry in append.entries:
             if entry.seq != seq:
+                del records[len(records) - (seq - append.expected_seq) :]
                 return StoreError(f"run {run_id}: an entry says seq {entry.seq} at the place of {seq}")
             records.append((key + seq, entry.epoch, entry.at, entry.type, entry.version, entry.body, entry.hash))
             seq += 1
-        staged.records += records
+            self.bytes += len(entry.body)
         head.next_seq = seq
         if is_new:
             self._stage_run(append, head, staged)
@@ -207,6 +249,7 @@ class Tables:
                 del self._heads[append.run_id]  # it will hardly be written again
         if append.snapshot is not None:
             staged.snapshots.append((head.number, *append.snapshot))
+            self.bytes += len(append.snapshot[1])
 
     def _new_head(self, append: Append) -> _Head:
         if append.row is None or append.row.run_id != append.run_id:
@@ -251,26 +294,45 @@ class Tables:
         return bool(hashes) and hashes == [entry.hash for entry in append.entries]
 
     def take(self, owner: str, alive: frozenset[str], run_ids: Collection[str] | None, limit: int | None) -> list[RunRow]:
-        """Give `owner` the open runs of owners that are not alive; return their rows with the new epoch."""
+        """Give `owner` the open runs of owners that are not alive; return their rows with the new epoch, damaged ones as they are."""
         wanted = None if run_ids is None else frozenset(run_ids)
+        try:
+            return self._transaction(lambda _: self._taken(self._untaken(alive, wanted, limit), owner), ())
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+        rows: list[RunRow] = []  # a damaged page spoils its whole transaction
+        for one in self._untaken(alive, wanted, limit):
+            try:
+                rows += self._transaction(lambda _, one=one: self._taken([one], owner), ())  # type: ignore[misc] # of this round
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                rows.append(replace(one.row, flags=(*one.row.flags, CORRUPT)))
+        return rows
 
-        def work(_: Sequence[Append]) -> list[RunRow]:
-            taken: list[RunRow] = []
-            changes: Rows = []
-            for columns in self._execute(OPEN_ROWS).fetchall():
-                if limit is not None and len(taken) >= limit:
-                    break
-                row = row_of(columns)
-                if row.owner in alive or (wanted is not None and row.run_id not in wanted):
-                    continue
-                row = replace(row, epoch=row.epoch + 1, owner=owner)
-                changes.append((row.epoch, owner, columns[0]))
-                taken.append(row)
-                self._heads.pop(row.run_id, None)
-            self.connection.executemany(_TAKE_RUN, changes)
-            return taken
+    def _untaken(self, alive: frozenset[str], wanted: frozenset[str] | None, limit: int | None) -> list[Found]:
+        """Return the open runs whose owner is not alive, oldest first; damaged ones do not count for the limit."""
+        found = found_together(self.connection, OPEN_ROWS)
+        untaken: list[Found] = []
+        for one in found_singly(self.connection) if found is None else found:
+            if limit is not None and limit <= 0:
+                break
+            row = one.row
+            if row.is_open and row.owner not in alive and (wanted is None or row.run_id in wanted):
+                untaken.append(one)
+                if limit is not None and not one.is_damaged:
+                    limit -= 1
+        return untaken
 
-        return self._transaction(work, ())
+    def _taken(self, found: Sequence[Found], owner: str) -> list[RunRow]:
+        """Write that `owner` has these runs, and return their rows; damaged ones are not touched."""
+        rows = [one.row if one.is_damaged else taken_over(one.row, owner) for one in found]
+        changes = [(row.epoch, owner, row.state, one.number) for one, row in zip(found, rows, strict=True) if not one.is_damaged]
+        for row in rows:
+            self._heads.pop(row.run_id, None)
+        self.connection.executemany(_TAKE_RUN, changes)
+        return rows
 
     def hold(self, name: str) -> int:
         """Raise the epoch of a named lease and return it."""
@@ -291,12 +353,19 @@ class Tables:
                     self._execute(_DELETE_RUN[1], (number,))
                     self._execute(_DELETE_RUN[2], (number,))
                     count += 1
-            if count:
-                self._execute(_DELETE_PLANS)
             self._forget()
             return count
 
         return self._transaction(work, ())
+
+    def drop_plans(self, plan_hashes: Collection[str]) -> None:
+        """Delete those of these plans that no run walks now."""
+
+        def work(_: Sequence[Append]) -> None:
+            self.connection.executemany(_DELETE_PLAN, [(plan_hash,) for plan_hash in plan_hashes])
+            self._forget()
+
+        self._transaction(work, ())
 
 
 def _is_about_one(error: Exception) -> bool:

@@ -12,14 +12,14 @@ from typing import TypeAlias, TypeVar
 
 from agentflow.core.append import Append
 from agentflow.errors import AgentflowError, StorageError, StorageFullError, StoreDamagedError, StoreError
-from agentflow.stores.tables import Outcome, Tables
+from agentflow.stores.pledge import Pledge, settle_all
+from agentflow.stores.tables import PAGE, Outcome, Tables
 
 Result = TypeVar("Result")
 Work: TypeAlias = Callable[[Tables], Result]
-_Item: TypeAlias = tuple[Append | Work[object] | None, "Future[object] | Future[None]"]
-_Settled: TypeAlias = tuple["Future[object] | Future[None]", object, Exception | None]
+_Item: TypeAlias = tuple[Append | Work[object] | None, Pledge]
 
-_PAGE = 2048
+_PAGES = 3  # that an append adds to the log at the least, on average
 _BACKLOG = 1000  # pages written since the last checkpoint, about 2 MB: time for the next one. A log that begins anew is faster to sync
 _IDLE_BACKLOG = 256
 _IDLE_S = 1.0
@@ -60,47 +60,51 @@ class Writer:
 
     def append(self, append: Append) -> Future[None]:
         """Queue an append; the future is done when its commit is."""
-        future: Future[None] = self._loop.create_future()
-        self._queue.put((append, future))
-        return future
+        pledge = Pledge(self._loop)
+        self._queue.put((append, pledge))
+        return pledge  # type: ignore[return-value] # nobody reads what it gives, which is None
 
     async def do(self, work: Work[Result]) -> Result:
         """Do something else with the tables, in turn."""
-        future: Future[object] = self._loop.create_future()
-        self._queue.put((work, future))
-        return await future  # type: ignore[return-value]
+        pledge = Pledge(self._loop)
+        self._queue.put((work, pledge))
+        return await pledge  # type: ignore[return-value]
 
     async def stop(self) -> None:
         """Do what is queued, then close the connection and end the thread."""
         if self._thread is not None:
-            future: Future[None] = self._loop.create_future()
-            self._queue.put((None, future))
+            pledge = Pledge(self._loop)
+            self._queue.put((None, pledge))
             self._thread = None
-            await future
+            await pledge
 
     def _run(self) -> None:
         while True:
             batch = self._gather()
-            settled: list[_Settled] = []
-            appends: list[tuple[Append, Future[None]]] = []
-            for item, future in batch:
-                if isinstance(item, Append):
-                    appends.append((item, future))  # type: ignore[arg-type]
-                    continue
-                if appends:
-                    settled += self._commit(appends)
-                    appends = []
-                settled.append(self._do(item, future))
-            if appends:
-                settled += self._commit(appends)
-            is_over = bool(batch) and batch[-1][0] is None
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                if settled:
-                    self._loop.call_soon_threadsafe(_settle, settled)
-            if is_over:
-                return
+            outcomes = self._outcomes(batch)
+            if batch:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(settle_all, self._loop, zip(batch, outcomes, strict=True))
+                if batch[-1][0] is None:
+                    return
             if self._backlog >= (_BACKLOG if batch else _IDLE_BACKLOG):
                 self._checkpoint()
+
+    def _outcomes(self, batch: list[_Item]) -> list[object]:
+        """Do what waited, in turn, and return what came of each; appends that stand side by side share a commit."""
+        outcomes: list[object] = []
+        appends: list[Append] = []
+        for item, _ in batch:
+            if isinstance(item, Append):
+                appends.append(item)
+                continue
+            if appends:
+                outcomes += self._commit(appends)
+                appends = []
+            outcomes.append(self._do(item))
+        if appends:
+            outcomes += self._commit(appends)
+        return outcomes
 
     def _gather(self) -> list[_Item]:
         """Return what waits; nothing when it was quiet for a second and the log should be worked off."""
@@ -109,37 +113,34 @@ class Writer:
             batch = [queue.get(timeout=_IDLE_S if self._backlog >= _IDLE_BACKLOG else None)]
         except Empty:
             return []
-        try:
-            while batch[-1][0] is not None:
-                batch.append(queue.get_nowait())
-        except Empty:
-            pass
+        while queue.qsize() and batch[-1][0] is not None:  # nobody else takes from it
+            batch.append(queue.get_nowait())
         return batch
 
-    def _do(self, work: Work[object] | None, future: Future[object] | Future[None]) -> _Settled:
+    def _do(self, work: Work[object] | None) -> object:
         try:
             if work is None:
                 self._close()
-                return future, None, None
-            return future, work(self._ready()), None
+                return None
+            return work(self._ready())
         except sqlite3.Error as error:
-            return future, None, self._after_error(error)
+            return self._after_error(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, who asked must hear of it, and the thread must go on
-            return future, None, error
+            return error
 
-    def _commit(self, appends: list[tuple[Append, Future[None]]]) -> list[_Settled]:
-        group = [append for append, _ in appends]
-        outcomes: Sequence[Exception | None]
+    def _commit(self, group: Sequence[Append]) -> Sequence[Exception | None]:
         try:
-            outcomes = self._ready().write(group)
-            self.commits += 1
-            self._backlog += sum(map(_pages, group))
+            tables = self._ready()
+            outcomes = tables.write(group)
         except sqlite3.Error as error:
             told = self._after_error(error)
-            outcomes = self._decide(group, told) if isinstance(told, StorageError) and told.is_unknown else [told] * len(group)
+            return self._decide(group, told) if isinstance(told, StorageError) and told.is_unknown else [told] * len(group)
         except Exception as error:  # noqa: BLE001 - as above
-            outcomes = [error] * len(group)
-        return [(future, None, outcome) for (_, future), outcome in zip(appends, outcomes, strict=True)]
+            return [error] * len(group)
+        self.commits += 1
+        self._backlog += _PAGES * len(group) + tables.bytes // PAGE
+        tables.bytes = 0
+        return outcomes
 
     def _ready(self) -> Tables:
         if self._tables is None:
@@ -195,7 +196,7 @@ class Writer:
             return
         if length > _TOO_LONG_LOG and not self._has_warned:
             self._has_warned = True
-            self._warn(f"the journal's log has {length * _PAGE >> 20} MB, because a reader keeps it open; end that reader")
+            self._warn(f"the journal's log has {length * PAGE >> 20} MB, because a reader keeps it open; end that reader")
 
     def _close(self) -> None:
         if self._tables is not None:
@@ -204,23 +205,6 @@ class Writer:
             self._tables = None
 
 
-def _pages(append: Append) -> int:
-    """Estimate how many pages an append adds to the log."""
-    size = sum(len(entry.body) for entry in append.entries)
-    size += len(append.snapshot[1]) if append.snapshot else 0
-    return 2 + size // _PAGE + (4 if append.row is not None else 0)
-
-
 def _is_checkpointed(connection: sqlite3.Connection) -> bool:
     is_busy, length, done = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
     return not is_busy and length == done
-
-
-def _settle(settled: list[_Settled]) -> None:
-    for future, result, error in settled:
-        if future.done():  # whoever waited was cancelled
-            continue
-        if error is None:
-            future.set_result(result)  # type: ignore[arg-type]
-        else:
-            future.set_exception(error)

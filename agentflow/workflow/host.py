@@ -247,7 +247,8 @@ class Host:
         run.root = self._root_run
         run.journal = engine.journals.new(event, program, Standing(run_id, walk))
         run.journal.change(parent_id=root_id, root_id=root_id)
-        await self._admitted(run)
+        while not engine.admit(run):
+            await engine.room(run)
         await engine.written(run)
         return run
 
@@ -258,12 +259,8 @@ class Host:
             raise IllegalTransitionError(row.run_id, row.state, "resume", "another owner goes on with it")
         run = await self._engine.recovery.read(rows[0])
         run.root = self._root_run
-        await self._admitted(run)
+        self._engine.adopt(run)
         return run
-
-    async def _admitted(self, run: Run) -> None:
-        while not self._engine.admit(run):
-            await self._engine.room(run)
 
     async def _read(self, run_id: str) -> Told:
         return Told(run_id, facts_of(run_id, await self._store.entries(run_id)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from agentflow.agents.function import FunctionAgent, Handler
 from agentflow.agents.threads import Threads
 from agentflow.core.result import AgentResult
-from agentflow.core.state import Patch, State
+from agentflow.core.state import State
 from agentflow.errors import MissingHandlerError, did_you_mean
 from agentflow.system import Event
 from agentflow.workflow.specs import AgentStepSpec, StepOutcome
@@ -45,7 +45,7 @@ class TaskExecutor:
         if agent is None:
             raise MissingHandlerError(f"no handler for agent `{spec.agent}`", hint=did_you_mean(spec.agent, self._agents))
         data = spec.to_dict()
-        request = _Task(Event(spec.agent, data), State(data), agent, emit)
+        request = _Task(Event(spec.agent, data), State(data), emit)
         returned: Any = await agent.invoke(request)
         if isinstance(returned, AgentResult):
             if returned.usage:
@@ -63,13 +63,7 @@ class _Task:
 
     event: Event
     state: State
-    agent: FunctionAgent
     context: Emit
-    is_current: bool = field(default=True)
 
     def leave_behind(self) -> None:
         """Nothing has to be noted here: the step in which it runs is left behind as a whole."""
-
-    def answer(self, returned: object) -> Patch:
-        """Nobody asks: the engine has a request of its own."""
-        raise NotImplementedError

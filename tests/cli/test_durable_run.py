@@ -96,7 +96,8 @@ def test_event_behind_a_paused_run_of_its_session_waits_too(call: Call, project:
     outcome = call("run", "--event", "events.jsonl", "--jsonl")
     assert outcome.code == 3
     assert sorted(row["state_name"] for row in outcome.rows) == ["paused", "paused", "pending"]
-    assert "waits for a paused run of its session" in outcome.err
+    first, second = (row["run_id"] for row in outcome.rows[:2])
+    assert f"{second} waits behind {first} (paused: approval) of session s\n" in outcome.err
     assert ledger(project) == ["write", "write"]
 
 

@@ -123,8 +123,9 @@ def test_runs_list_for_a_person(journal: Path, call: Call) -> None:
     assert lines[3][:3] == ["run-waiting", "paused", "(approval)"]
     assert lines[3][-1] == "0.1.1"
     assert "1970-01-12 13:46:40Z" in done.out
-    assert call("runs", "list", "--blocked").out.splitlines()[1].endswith("run-waiting")
-    assert call("runs", "list", "--blocked", "--json").json[0]["blocked_by"] == "run-waiting"
+    assert call("runs", "list", "--blocked").out.splitlines()[1].endswith("run-waiting (paused: approval)")
+    (behind,) = call("runs", "list", "--blocked", "--json").json
+    assert (behind["run_id"], behind["blocked_by"], behind["blocked_by_state"]) == ("run-behind", "run-waiting", "paused")
     assert call("runs", "list", "--pattern", "loop").out == "no runs\n"
 
 

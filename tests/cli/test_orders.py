@@ -271,8 +271,18 @@ def test_fork_does_again_what_came_after_a_record(call: Call, project: Path) -> 
     assert call("events", new["run_id"], "--json").json[0]["forked_from"] == old
     assert call("events", old, "--json").json == before
     assert "sound" in call("runs", "verify").out
-    assert call("runs", "fork", old).code == 1  # without --at its step has failed already
+    last = str(before[-1]["seq"])
+    assert call("runs", "fork", old, "--at", last).code == 1  # as it stood then: its step has failed
     assert ledger(project) == ["write", "tell", "tell"]
+
+
+def test_fork_of_a_failed_run_begins_again_at_the_failed_step(call: Call, project: Path) -> None:
+    """Without `--at` what was done stays done, and the step that failed is made again."""
+    old = call("run", *PLAIN, "--set", "is_failing=true", "--json").json["run_id"]
+    outcome = call("runs", "fork", old, "--set", "is_failing=false", "--json")
+    assert (outcome.code, outcome.json["state"]["data"]) == (0, {"is_failing": False, "text": "tea", "told": True})
+    assert ledger(project) == ["write", "tell", "tell"]
+    assert "sound" in call("runs", "verify").out
 
 
 def test_fork_of_a_waiting_run_waits_by_itself(call: Call, waiting: str, project: Path) -> None:

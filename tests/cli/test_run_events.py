@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from agentflow.stores.tables import Tables
 
 Call = Callable[..., Any]
 
@@ -99,3 +102,45 @@ def test_a_thousand_events_are_conducted(call: Call, project: Path) -> None:
     (project / "events.jsonl").write_text(lines(*({"data": {"name": str(number)}} for number in range(1000))), encoding="utf-8")
     rows = call("run", "--event", "events.jsonl", "--jsonl", "-q").rows
     assert [row["state"]["data"]["name"] for row in rows] == [str(number) for number in range(1000)]
+
+
+@pytest.fixture
+def slow_commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make each commit take a while; holds how many runs were accepted in each commit that had any."""
+    accepted: list[int] = []
+    write = Tables.write
+
+    def slow(tables: Tables, appends: Any) -> Any:
+        time.sleep(0.01)
+        count = sum(append.is_new for append in appends)
+        if count:
+            accepted.append(count)
+        return write(tables, appends)
+
+    monkeypatch.setattr(Tables, "write", slow)
+    return accepted
+
+
+def test_events_are_accepted_together(call: Call, project: Path, slow_commits: list[int]) -> None:
+    """Acceptances share commits, at most 256 of them are on their way at once, and results stand in the order of the events."""
+    events = [{"data": {"name": str(number)}} if number % 50 else {"target": 5} for number in range(600)]
+    (project / "events.jsonl").write_text(lines(*events), encoding="utf-8")
+    outcome = call("run", "--event", "events.jsonl", "--jsonl", "--quiet")
+    assert outcome.code == 2
+    assert [row["state"]["data"]["name"] for row in outcome.rows] == [str(number) for number in range(600) if number % 50]
+    assert sum(slow_commits) == 588
+    assert 20 < max(slow_commits) <= 258
+    assert len(slow_commits) < 100
+
+
+def test_events_of_a_session_keep_their_order(call: Call, project: Path, slow_commits: list[int]) -> None:
+    """However many acceptances are on their way, events of one session are accepted, and run, as they stand in the file."""
+    events = [{"session_id": f"s{number % 3}", "data": {"n": number}} if number % 4 else {"data": {"n": number}} for number in range(60)]
+    (project / "events.jsonl").write_text(lines(*events), encoding="utf-8")
+    full = "--config-set", "runner.queue_size=2", "--config-set", "runner.queue_wait_seconds=0.005"
+    assert call("run", "--event", "events.jsonl", "--jsonl", "--quiet", *full).code == 0
+    for session in ("s0", "s1", "s2"):
+        rows = reversed(call("runs", "list", "--session", session, "--json").json)
+        told = [call("runs", "show", row["run_id"], "--json").json["state"]["data"]["n"] for row in rows]
+        assert told == [event["data"]["n"] for event in events if event.get("session_id") == session]
+    assert max(slow_commits) > 1

@@ -60,6 +60,11 @@ def test_approvals_and_the_journal_have_the_documented_defaults() -> None:
     assert Config().journal.model_dump() == {"url": None, "durability": None, "retention_days": 30, "snapshot_every": 100}
 
 
+def test_the_limits_of_a_run_have_the_documented_defaults() -> None:
+    """A run may come to 50,000 records and 50 MB."""
+    assert Config().limits.model_dump() == {"max_records": 50_000, "max_run_bytes": 50_000_000}
+
+
 def test_given_names_the_keys_that_were_set() -> None:
     """A default does not count, a value equal to it does."""
     assert FlowConfig(mode="route").given == {"mode"}

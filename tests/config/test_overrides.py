@@ -47,7 +47,7 @@ def test_a_variable_sets_a_key(draft: Callable[..., Draft], name: str, value: st
         ("AGENTFLOW__ORCHESTRATION__MODE__X", "`orchestration.mode` is a string and has no keys"),
         ("AGENTFLOW__ORCHESTRATION__SWITCH__0__WHEN", "`orchestration.switch` is an array of tables and has no keys"),
         ("AGENTFLOW__LOGGING__ZZZ", "known here: level, format, file"),
-        ("AGENTFLOW__", "known here: agent_flow, orchestration, flows, agents, journal, logging, llm, runner"),
+        ("AGENTFLOW__", "known here: agent_flow, orchestration, flows, agents, journal, limits, logging, llm, runner"),
     ],
 )
 def test_a_variable_that_names_no_key_is_told(draft: Callable[..., Draft], name: str, hint: str) -> None:
@@ -103,7 +103,7 @@ def test_the_command_line_sets_keys_by_dotted_key(draft: Callable[..., Draft]) -
     [
         ("orchestration.mod", "did you mean `orchestration.mode`?"),
         ("agents.analyser.role", "did you mean `agents.analyzer.role`?"),
-        ("no key", "known here: agent_flow, orchestration, flows, agents, journal, logging, llm, runner"),
+        ("no key", "known here: agent_flow, orchestration, flows, agents, journal, limits, logging, llm, runner"),
     ],
 )
 def test_a_dotted_key_that_is_unknown_is_told(told: Callable[..., list[object]], name: str, hint: str) -> None:

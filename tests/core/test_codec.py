@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow.core import codec
-from agentflow.core.codec import decode, encode, encoded_body, fault_in
+from agentflow.core.codec import decode, encode, fault_in, sealed
 from agentflow.core.entry import Entry
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.records import (
@@ -33,6 +33,11 @@ from agentflow.core.state import REMOVED, Patch
 from agentflow.errors import InvalidValueError, JournalDamagedError, JournalVersionError
 
 RUN = "run-1"
+
+
+def encoded_body(fact: Any) -> bytes:
+    return encode(RUN, 0, 1, 0.0, fact, b"").body
+
 
 # --- facts of all kinds, built from their annotations ---
 
@@ -244,9 +249,9 @@ def test_a_fault_is_told_whatever_a_store_gives(entry: Entry) -> None:
 def test_nothing_is_written_alike() -> None:
     """Run id and type have their lengths in the hash, so moving a letter from one to the other changes it."""
     assert encode("run-1S", 0, 1, 0.0, StepStarted("0", "a"), b"").hash != encode("run-1", 0, 1, 0.0, StepStarted("0", "a"), b"").hash
-    figures = (0, 1, 0.0, 1)
-    assert codec._hash("ab", figures, "c", b"x", b"") != codec._hash("a", figures, "bc", b"x", b"")
-    assert codec._hash("a", figures, "c", b"x", b"y") != codec._hash("a", figures, "c", b"yx", b"")
+    figures = (0, 1, 0.0)
+    assert sealed("ab", *figures, "c", 1, b"x", b"").hash != sealed("a", *figures, "bc", 1, b"x", b"").hash
+    assert sealed("a", *figures, "c", 1, b"x", b"y").hash != sealed("a", *figures, "c", 1, b"yx", b"").hash
 
 
 # --- versions ---

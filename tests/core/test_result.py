@@ -22,14 +22,14 @@ class RudeError(Exception):
 
 
 def ended(plan: Node, answers: dict[str, Answer], *, cut: Failure | None = None, cancelled: str = "", usage: Usage | int = 0) -> RunResult:
-    walk = Walk(plan, Event("a"), Scope({"given": [1]}, {"m": "x"}))
+    walk = Walk(plan, Event("a", timestamp=12.5), Scope({"given": [1]}, {"m": "x"}))
     ready = walk.start()
     while ready and cut is None:
         frame = ready.pop(0)
         ready += walk.complete(frame, answers.get(frame.node.agent, Patch({})))
     if cut is not None:
         walk.cut(None, cut)
-    return RunResult("run-1", walk, ("a", "b"), usage, cancelled, (), 12.5, 0.25)
+    return RunResult("run-1", walk, ("a", "b"), usage, cancelled, (), 0.25)
 
 
 A, B = Call("a"), Call("b")

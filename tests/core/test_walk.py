@@ -841,3 +841,15 @@ def test_facts_of_a_run(root: str, path: tuple[str, ...], value: object) -> None
     walk.complete(frame, answer(frame, put("k", 1)))
     del walk.scope.entries["k"]
     assert RunFacts(walk.event, walk.scope).fact(root, path) == value
+
+
+def test_outputs_of_a_flow_that_was_cut_are_those_it_handed_up() -> None:
+    """What stands below a flow that was ended from outside shows no more: it may bear another one's name."""
+    inner = Loop(Call("a"), 2, flow=Flow("same", "loop"))
+    plan = Par((Par((inner, Call("b")), flow=Flow("same", "any")), Call("c")))
+    walk = Walk(plan, Event("a"), Scope({}))
+    ready = {frame.position: frame for frame in walk.start()}
+    walk.complete(ready["0.0.0#1"], Patch({"x": 1}))
+    part = ready["0.0.1"].parent
+    walk.cut(part, Failure("late", code="timeout"))
+    assert outputs_of(walk, ()) == {"same": {}, "a": {"x": 1}}

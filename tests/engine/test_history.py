@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentflow.core.codec import encode
+from agentflow.core.codec import encode, sealed
 from agentflow.core.failure import Failure
 from agentflow.core.merge import Merge
 from agentflow.core.plan import Branch, Call, Flow, Loop, Par, Seq
@@ -26,7 +26,7 @@ from agentflow.core.records import (
     WorkflowRecovering,
 )
 from agentflow.core.rules import Rule
-from agentflow.core.run_row import RunFilter
+from agentflow.core.run_row import CORRUPT, RunFilter
 from agentflow.core.run_view import RunView
 from agentflow.core.state import Patch
 from agentflow.engine.history import DEAD, History
@@ -227,7 +227,7 @@ async def test_a_run_that_moved_to_another_plan(store: MemoryStore, history: His
     writer = Writer(store, "run-1")
     await writer.begin(started("0.0", "plan"), done("0.0", "plan", topic="tea"))
     await writer.tell(started("0.1.0", "write"), done("0.1.0", "write", text="hot"), is_kept=True)
-    await writer.tell(PlanMoved(other.row.plan_hash, ("0.1.0",)), plan_hash=other.row.plan_hash)
+    await writer.tell(PlanMoved(other.row.plan_hash, ("0.1.0",)), plan_hash=other.row.plan_hash, pattern="sequential")
     view = await history.view("run-1")
     assert steps(view) == {"0.0": ("plan", "completed", 1, 0), "0.1": ("check", "pending", 0, 0)}
     assert view.state["data"] == {"topic": "tea"}
@@ -292,14 +292,17 @@ async def test_records_and_row_are_read_together(store: MemoryStore, history: Hi
 # --- lists for upkeep ---
 
 
-async def test_runs_that_a_paused_one_holds_up(store: MemoryStore, history: History) -> None:
-    """Blocked are the pending runs of a session whose open run is paused, and none of other sessions or without one."""
+async def test_runs_that_wait_behind_another_of_their_session(store: MemoryStore, history: History) -> None:
+    """Blocked are the open runs of a session but the first, whatever state that is in; a damaged run blocks nothing, and is not blocked."""
     for run_id, session, state in (
         *(("run-1", "s1", "paused"), ("run-2", "s1", "pending"), ("run-3", "s1", "pending")),
         *(("run-4", "s2", "running"), ("run-5", "s2", "pending"), ("run-6", None, "paused"), ("run-7", None, "pending")),
+        *(("run-8", "s3", "paused"), ("run-9", "s3", "pending"), ("run-10", "s4", "pending")),
     ):
         await Writer(store, run_id).begin(session_id=session, state=state)
-    assert await history.blocked() == {"run-2": "run-1", "run-3": "run-1"}
+    store._runs["run-8"].row = replace(store._runs["run-8"].row, flags=(CORRUPT,))
+    told = {run_id: (row.run_id, row.state) for run_id, row in (await history.blocked()).items()}
+    assert told == {"run-2": ("run-1", "paused"), "run-3": ("run-1", "paused"), "run-5": ("run-4", "running")}
 
 
 async def test_runs_that_may_be_deleted(store: MemoryStore, history: History) -> None:
@@ -362,11 +365,7 @@ def _second_answer(entries: list[Any]) -> None:
 
 
 def _later_type(entries: list[Any]) -> None:
-    from agentflow.core import codec
-
-    told = (len(entries), 1, 1.0, 1)
-    digest = codec._hash("run-1", told, "FromTheFuture", b"{}", entries[-1].hash)
-    entries.append(replace(entries[-1], seq=len(entries), at=1.0, type="FromTheFuture", body=b"{}", hash=digest))
+    entries.append(sealed("run-1", len(entries), 1, 1.0, "FromTheFuture", 1, b"{}", entries[-1].hash))
 
 
 @pytest.mark.parametrize(

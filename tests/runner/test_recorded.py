@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agentflow import Event, Runner, State
+from agentflow import Event, Hook, HookArgs, Runner, State
+from agentflow.core.plan import Call, Seq
 from agentflow.errors import (
     DuplicateEventError,
     IllegalTransitionError,
@@ -70,6 +71,26 @@ async def test_a_fork_goes_on_by_itself_from_a_record(make_runner: Any) -> None:
     assert {"n": 2, "a": 1, "b": 1, "c": 1} == dict(result.state)
     assert origin.run_id == records[0].fact.forked_from
     assert 1 == sum(record.type == "StepCompleted" and record.fact.agent == "a" for record in records)
+
+
+async def test_a_fork_of_a_run_that_was_cut_goes_on_where_that_stood(make_runner: Any) -> None:
+    """How the old run ended, and what hooks did at its end, is not the fork's: it makes the step again that was in flight."""
+
+    async def slow(event: Event, state: State, ctx: Any) -> dict[str, int]:
+        await asyncio.sleep(9 if ctx.attempt == 1 else 1)
+        return {"b": ctx.attempt}
+
+    async with make_runner({**SEQUENCE, "timeout_seconds": 5}, {**HANDLERS, "b": slow}, **JOURNAL) as runner:
+
+        @runner.on(Hook.AFTER_EVENT_HANDLING)
+        async def ended(args: HookArgs) -> None:
+            args.state["ends"] = args.state.get("ends", 0) + 1
+
+        origin = await runner.run(Event("x"))
+        result = await (await runner.fork(origin.run_id)).result()
+        assert [] == await runner._history.verify()
+    assert ("timed_out", {"a": 1, "ends": 1}) == (origin.status, dict(origin.state))
+    assert ("completed", {"a": 1, "b": 2, "c": 1, "ends": 1}) == (result.status, dict(result.state))
 
 
 async def test_a_run_that_is_not_there_is_named(make_runner: Any) -> None:
@@ -171,12 +192,40 @@ async def test_a_run_keeps_its_plan_until_it_is_moved(tmp_path: Path) -> None:
         (handle,) = await runner.resume(moved, plan="current")
         assert {"a": 1, "c": 1} == dict((await handle.result()).state)
         assert [] == await runner._history.verify()
+    elsewhere = await stopped_in(tmp_path / "4.db", HANDLERS, "b")
+    runner = journaled(tmp_path / "4.db", {"mode": "mine"}, HANDLERS)
+    runner.register_mode("mine", lambda flow: Seq((Call("a"), Call("c"))))
+    async with runner:
+        (handle,) = await runner.resume(elsewhere, plan="current")
+        assert {"a": 1, "c": 1} == dict((await handle.result()).state)
+        assert ["mine"] == [row.pattern for row in await runner.runs()]
+        assert [] == await runner._history.verify()
+        early, fork = await runner.get(elsewhere, at=2), await runner.fork(elsewhere, at=2)
+        assert ["0.0"] == [step.position for step in early.steps if step.status == "completed"]
+        assert {"a": 1, "b": 1, "c": 1} == dict((await fork.result()).state)
+        assert [] == await runner._history.verify()
     unfit = await stopped_in(tmp_path / "3.db", HANDLERS, "b")
     async with journaled(tmp_path / "3.db", {"mode": "sequential", "sequential_agents": ["c", "b"]}, HANDLERS) as runner:
         with pytest.raises(PlanMismatchError, match=r"0\.0"):
             await runner.resume(unfit, plan="current")
         (handle,) = await runner.resume(unfit, plan="current", accept=True)
         assert {"c": 1, "b": 1} == dict((await handle.result()).state)
+
+
+async def test_a_moved_run_is_shown_as_it_stood_before(tmp_path: Path) -> None:
+    """Also when no other run walks its first plan any more, and the others were deleted."""
+    async with journaled(tmp_path / "j.db", SEQUENCE, HANDLERS) as runner:
+        other = await runner.run(Event("x"))
+    moved = await stopped_in(tmp_path / "j.db", HANDLERS, "b")
+    flow = {"mode": "sequential", "sequential_agents": ["a", "c"]}
+    async with journaled(tmp_path / "j.db", flow, HANDLERS) as runner:
+        (handle,) = await runner.resume(moved, plan="current")
+        await handle.result()
+        assert 1 == await runner._store.delete([other.run_id])
+    async with journaled(tmp_path / "j.db", flow, HANDLERS) as runner:
+        early = await runner.get(moved, at=3)
+        assert ["a", "b"] == [step.agent for step in early.steps]
+        assert [] == await runner._history.verify()
 
 
 async def test_stop_does_not_wait_for_a_paused_run(make_runner: Any) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from agentflow.core.append import Append
+from agentflow.core.codec import encode
+from agentflow.core.records import PlanMoved, WorkflowCreated
 from agentflow.core.run_row import RunFilter, RunRow
 from agentflow.errors import DuplicateEventError, FencedError, StoreError
 
@@ -275,6 +277,9 @@ async def test_rows_are_filtered_and_ordered(store: Store, author: Author) -> No
     assert "3" == await ids(status="timed_out")
     assert "320" == await ids(pattern="loop")
     assert "0" == await ids(pattern="loop", session_id="s1")
+    assert "310" == await ids(has_session=True)
+    assert "2" == await ids(has_session=False)
+    assert "01" == await ids(is_open=True, has_session=True, newest_first=False)
     assert "32" == await ids(since=2.0)
     assert "21" == await ids(flag="degraded")
     assert "" == await ids(flag="grade")
@@ -299,6 +304,29 @@ async def test_only_ended_runs_are_deleted(store: Store, author: Author) -> None
     await store.append(again.begin(plan_hash="other"))
     assert again.entries == await store.entries("r2")
     assert await store.plan("other") is not None
+
+
+async def test_plans_that_records_name_are_kept(store: Store, author: Author) -> None:
+    """A plan goes with the last run that has walked it: one from which a run has moved away is still needed to read it back."""
+    moved, gone = author("r1"), author("r2")
+    told = [WorkflowCreated({}, "mixed", "first"), PlanMoved("second"), PlanMoved("third")]
+    entries = [encode("r1", 0, 1, 1.0, told[0], b"")]
+    for seq in (1, 2):
+        entries.append(encode("r1", seq, 1, 1.0, told[seq], entries[-1].hash))
+    for plan_hash in ("first", "second", "fourth"):
+        other = author(f"of-{plan_hash}")
+        await store.append(other.begin(plan_hash=plan_hash))
+        await store.append(replace(other.end(), row=other.row(state="completed", plan_hash=plan_hash)))
+    row = moved.row(plan_hash="third")
+    await store.append(Append("r1", 0, 1, tuple(entries), row, ("third", b"{}"), is_new=True))
+    await store.append(gone.begin())
+    assert 3 == await store.delete(["of-first", "of-second", "of-fourth", "r1", "r2"])
+    plans = {plan_hash for plan_hash in ("first", "second", "third", "fourth", "plan") if await store.plan(plan_hash) is not None}
+    assert {"first", "second", "third", "plan"} == plans
+    moved.entries = entries
+    await store.append(moved.step(1, row=replace(row, state="completed")))
+    assert 1 == await store.delete(["r1"])
+    assert [None] * 3 == [await store.plan(plan_hash) for plan_hash in ("first", "second", "third")]
 
 
 async def test_counts_add_up(store: Store, author: Author) -> None:

@@ -213,7 +213,7 @@ class _NoCheckpoint:
     """Stands for a connection that writes, and whose checkpoint fails."""
 
     def __init__(self, tables: Any) -> None:
-        self.tables, self.write, self.connection = tables, tables.write, self
+        self.tables, self.write, self.connection, self.bytes = tables, tables.write, self, 0
 
     def execute(self, statement: str) -> Any:
         """Fail like a disk does."""

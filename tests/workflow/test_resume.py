@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agentflow import Runner, Workflow
+from agentflow.core.codec import sealed
 from agentflow.core.run_row import RunFilter
 from agentflow.errors import (
     FencedError,
@@ -198,12 +199,8 @@ async def test_what_a_later_release_wrote_is_not_resumed(store: MemoryStore) -> 
     """A record of a later version is refused, nothing runs, and the journal is as it was."""
     await _workflow(Counting(), store).agent(spec("a"))
     entries = store._runs["w"].entries
-    from agentflow.core.codec import _hash
-
     last = entries[-1]
-    later = replace(last, version=99)
-    figures = last.seq, last.epoch, last.at, 99
-    entries[-1] = later = replace(later, hash=_hash("w", figures, last.type, last.body, entries[-2].hash))
+    entries[-1] = later = sealed("w", last.seq, last.epoch, last.at, last.type, 99, last.body, entries[-2].hash)
     executor = Counting()
     with pytest.raises(JournalVersionError):
         await _workflow(executor, store).agent(spec("b"))
