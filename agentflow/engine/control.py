@@ -58,7 +58,11 @@ class Control:
             return []
         if self.growth.is_over(run):
             return []
-        return [frame for frame in self._engine.suspects.screen(run, ready) if not self._asks(run, frame)]
+        ready = self._engine.suspects.screen(run, ready)
+        for frame in ready:
+            if frame.node.approval_timeout_s is not None:  # type: ignore[union-attr] # only calls become ready
+                return [frame for frame in ready if not self._asks(run, frame)]
+        return ready
 
     def _asks(self, run: Run, frame: Frame) -> bool:
         node = frame.node

@@ -128,7 +128,7 @@ class Engine:
 
     def go_on(self, run: Run, ready: list[Frame]) -> None:
         """Give each ready call a task of its own; finish the run when there is none left."""
-        if self._observers or run.journal is not None:
+        if run.walk.notes:
             self.teller.chosen(run)
         if run.walk.is_done:
             self.ending.finish(run)
@@ -345,7 +345,7 @@ class Engine:
     def _follow(self, step: Step, ready: list[Frame]) -> Step | None:
         """Start what became ready after a step: the first call with its record, in the same task, the others in their own."""
         run = step.run
-        if self._observers or run.journal is not None:
+        if run.walk.notes:
             self.teller.chosen(run)
         if run.walk.is_done:
             self.retire(step)

@@ -196,14 +196,7 @@ class Journal:
         return all((step := self.standing.steps.get(frame.position)) is not None and step.is_in_flight for frame in ready)
 
     def _send(self) -> Future[None]:
-        self._append = append = self._take()
-        self._sent = sent = self.shared.store.append(append)
-        if append.is_new:
-            self.accepted = sent
-        return sent
-
-    def _take(self) -> Append:
-        """Take all that waits to be written."""
+        """Send all that waits to be written."""
         standing, entries = self.standing, tuple(self._pending)
         self._pending.clear()
         row = None
@@ -214,9 +207,13 @@ class Journal:
             body = freeze_standing(standing)
             append.snapshot = standing.seq, body
             self._kept_seq, self._kept_size = standing.seq, standing.size + len(body)
-        self.plan = None
-        self._is_new = False
-        return append
+        self._append = append
+        self._sent = sent = self.shared.store.append(append)
+        if self._is_new:
+            self._is_new = False
+            self.plan = None
+            self.accepted = sent
+        return sent
 
     @property
     def _is_worth_keeping(self) -> bool:

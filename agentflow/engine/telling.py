@@ -79,11 +79,11 @@ class Teller:
     def ended(self, step: Step, answer: Answer) -> None:
         """Tell what a step came to."""
         duration_s = self._monotonic() - step.begun
-        known = step.position, step.agent.name, step.attempt, duration_s
+        position, agent, usage = step.position, step.agent.name, None if step.used is None else step.take_usage()
         if isinstance(answer, Failure):
-            self.tell(step.run, StepFailed(*known, answer, step.take_usage()))
+            self.tell(step.run, StepFailed(position, agent, step.attempt, duration_s, answer, usage))
         else:
-            self.tell(step.run, StepCompleted(*known, answer, answer.route, step.take_usage()))
+            self.tell(step.run, StepCompleted(position, agent, step.attempt, duration_s, answer, answer.route, usage))
 
     def closed(self, run: Run, result: RunResult) -> None:
         """Tell how a run ended."""

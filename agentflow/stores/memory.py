@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentflow.core.append import Append
 from agentflow.core.entry import Entry
-from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow, taken_over
+from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow, changed, taken_over
 from agentflow.errors import AgentflowError, DuplicateEventError, FencedError, StoreError
 from agentflow.stores.leases import Leases
 from agentflow.stores.plans import NAMING, unnamed
@@ -65,7 +65,8 @@ class MemoryStore:
         run = self._runs[append.run_id]
         run.entries += append.entries
         if row is not None:
-            run.row = replace(row, epoch=run.row.epoch, owner=run.row.owner, event_id=run.row.event_id, event_hash=run.row.event_hash)
+            kept = {name: getattr(run.row, name) for name in ("epoch", "owner", "event_id", "event_hash")}
+            run.row = row if append.is_new else changed(row, kept)
         if append.plan is not None:
             self._plans.setdefault(*append.plan)
         if append.snapshot is not None:

@@ -39,23 +39,35 @@ class Pledge(Future[object]):
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel it, as any future: all callbacks come a pass later."""
+        self._put_off()
+        return super().cancel(msg)
+
+    def set_result(self, result: object) -> None:
+        """Set its result, as any future: all callbacks come a pass later."""
+        self._put_off()
+        super().set_result(result)
+
+    def set_exception(self, exception: type | BaseException) -> None:
+        """Set its exception, as any future: all callbacks come a pass later."""
+        self._put_off()
+        super().set_exception(exception)
+
+    def _put_off(self) -> None:
         first, self._first = self._first, None
         if first is not None:
             super().add_done_callback(first[0], context=first[1])  # type: ignore[arg-type] # it is for this one
-        return super().cancel(msg)
 
     def settle(self, outcome: object) -> None:
         """Set its result, or its exception where that is what came of it; nothing happens when who waited was cancelled."""
         if self.done():
             return
+        first, self._first = self._first, None
         if isinstance(outcome, Exception):
-            self.set_exception(outcome)
+            super().set_exception(outcome)
         else:
-            self.set_result(outcome)
-        if self._first is not None:
-            fn, context = self._first
-            self._first = None
-            context.run(fn, self)  # type: ignore[arg-type]
+            super().set_result(outcome)
+        if first is not None:
+            first[1].run(first[0], self)  # type: ignore[arg-type]
 
 
 def settle_all(loop: AbstractEventLoop, waiting: Iterator[tuple[tuple[object, Pledge], object]]) -> None:

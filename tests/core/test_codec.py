@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import timeit
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from dataclasses import replace as changed
 from math import inf, nan
 from random import Random
@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow.core import codec
-from agentflow.core.codec import decode, encode, fault_in, sealed
+from agentflow.core.codec import Written, decode, encode, fault_in, sealed, written
 from agentflow.core.entry import Entry
 from agentflow.core.failure import Failure, failure_of
+from agentflow.core.packing import pack_patch
 from agentflow.core.records import (
     EffectRecorded,
     Fact,
@@ -28,6 +29,8 @@ from agentflow.core.records import (
     StepFailed,
     StepStarted,
     WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowCreated,
 )
 from agentflow.core.state import REMOVED, Patch
 from agentflow.errors import InvalidValueError, JournalDamagedError, JournalVersionError
@@ -252,6 +255,51 @@ def test_nothing_is_written_alike() -> None:
     figures = (0, 1, 0.0)
     assert sealed("ab", *figures, "c", 1, b"x", b"").hash != sealed("a", *figures, "bc", 1, b"x", b"").hash
     assert sealed("a", *figures, "c", 1, b"x", b"y").hash != sealed("a", *figures, "c", 1, b"yx", b"").hash
+
+
+EVENT: Any = {"id": "e", "target": "a", "data": {"text": "é", "n": 1.5}, "metadata": {}, "session_id": None, "timestamp": 1.25}
+WRITTEN = [  # facts, and the hash of each behind the one before; what wrote them was another release
+    (WorkflowCreated(EVENT, "sequential", "ab12", {"a": {"handler": "m:f"}}, True, "run-0", "run-0"), "cd710c66f0650e7c278dc4da43f43f11"),
+    (StepStarted("0.0", "a"), "14e1bccafaf075ab88b4670cf1960851"),
+    (StepCompleted("0.0", "a", 1, 0.125, Patch({"k": 1}, None, False)), "4a27f69a1f43d95b26b23b2d3ab963f1"),
+    (StepStarted("0.1", 'b"é', 2), "0029110802856c4d34f025c3333ab04e"),
+    (
+        StepCompleted("0.1", "b", 2, 1e-05, Patch({"s": 'q"\u2028', "z": None, "l": [1]}, {"m": "t"}, False, "c"), "c", {"n": 3}),
+        "61cb0fe26310a49fa2a0e861d225880a",
+    ),
+    (StepCompleted("0.2", "c", 1, 2.0, Patch({"k": REMOVED, "x": False, "y": 0.5})), "6af795665b305134fbf8866d02bdbcfd"),
+    (WorkflowCompleted("completed", "completed", 3.5, ("abandoned",)), "47a74d034ac43e7182af31c210eda58c"),
+]
+
+
+def test_what_is_written_stays_the_same() -> None:
+    """Records are written byte for byte as earlier releases wrote them, so that their hashes hold."""
+    previous = b""
+    for seq, (fact, expected) in enumerate(WRITTEN):
+        entry = encode(RUN, seq, 1, 1790000000.5 + seq, fact, previous)
+        assert entry.hash.hex() == expected
+        previous = entry.hash
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([WorkflowCreated, StepStarted, StepCompleted]).flatmap(facts_of))
+def test_the_usual_facts_are_written_as_all_others_are(fact: Any) -> None:
+    """Those with a writer of their own say field by field what the annotations say, and nothing that has its default."""
+    row = json.loads(encoded_body(fact))
+    told = {field.name: getattr(fact, field.name) for field in fields(fact)}
+    kept = {field.name for field in fields(fact) if field.default is MISSING or told[field.name] != field.default}
+    assert list(row) == [name for name in told if name in kept]
+    for name in kept:
+        value = pack_patch(told[name]) if isinstance(told[name], Patch) else told[name]
+        assert row[name] == value
+
+
+def test_an_object_that_comes_with_its_json_is_not_written_anew() -> None:
+    """An event in pieces stands in its record as the pieces say."""
+    told = Written(EVENT)
+    told.pieces = b'{"data":', json.dumps(EVENT["data"]).encode(), b',"id":"e"}'
+    assert json.loads(encoded_body(WorkflowCreated(told, "loop")))["event"] == {"data": EVENT["data"], "id": "e"}
+    assert encoded_body(WorkflowCreated(written(EVENT), "loop")) == encoded_body(WorkflowCreated(EVENT, "loop"))
 
 
 # --- versions ---

@@ -180,6 +180,32 @@ def test_parallel_answers_wait_for_room(world: World, full_at_s: float) -> None:
     _check(world)
 
 
+@pytest.mark.parametrize("commit_s", [0.0, 0.1])
+def test_what_nobody_waits_for_is_recorded_when_there_is_room(world: World, commit_s: float) -> None:
+    """A run that comes to wait for a person while there is no room is recorded as paused by itself later, and goes on from there."""
+
+    async def main(life: Life) -> Any:
+        async def slow(event: Any, state: Any, ctx: Any) -> dict[str, int]:
+            await asyncio.sleep(1)
+            return {ctx.agent: ctx.attempt}
+
+        flow = {"mode": "sequential", "sequential_agents": ["a", "b"]}
+        runner = await life.start(make(flow, dict.fromkeys("ab", slow), agents={"b": {"requires_approval": True}}))
+        handle = await runner.emit(one())
+        life.door.fault = lambda append: _is_full(append) if "WorkflowPaused" in [entry.type for entry in append.entries] else None
+        await asyncio.sleep(15)
+        assert "running" == world.row(handle.run_id).state
+        life.door.fault = None
+        await asyncio.sleep(2)
+        assert ("paused", "approval") == (world.row(handle.run_id).state, world.row(handle.run_id).reason)
+        assert await handle.approve("b")
+        return await handle.result()
+
+    result = world.process(main, commit_s=commit_s)
+    assert ("completed", {"a": 1, "b": 1}) == (result.status, dict(result.state))
+    _check(world)
+
+
 def test_a_run_can_be_cancelled_while_there_is_no_room(world: World) -> None:
     """A cancel of a run whose answers wait for room is acknowledged when there is some, and the run ends cancelled."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agentflow.core.append import Append
 from agentflow.core.run_row import RunFilter
 from agentflow.errors import FencedError, StorageError, StorageFullError, StoreDamagedError, StoreError
 from agentflow.stores import journal_file, writer
@@ -138,6 +139,39 @@ async def test_a_stranger_s_write_is_seen(make_sqlite: MakeStore, author: Author
         stranger.execute("UPDATE runs SET epoch = epoch + 1")
     with pytest.raises(FencedError, match="epoch 2"):
         await store.append(run.step())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE runs SET epoch = epoch + 1",
+        "UPDATE runs SET run_id = 'another'",
+        "DELETE FROM runs",
+        "INSERT INTO records SELECT key + 2, epoch, at, type, version, body, hash FROM records WHERE key & 0xffffff = 2",
+    ],
+)
+async def test_a_step_alone_is_compared_with_what_is_there(make_sqlite: MakeStore, author: Author, journal: Path, change: str) -> None:
+    """A few records that come alone go in by one statement: it is refused, too, where a stranger has changed whom they are for."""
+    store, run = await make_sqlite(), author("r1")
+    await store.append(run.begin())
+    await store.append(run.step())
+    with closing(sqlite3.connect(journal, isolation_level=None)) as stranger:
+        stranger.execute(change)
+        before = stranger.execute("SELECT count(*) FROM records").fetchone()
+        with pytest.raises(FencedError):
+            await store.append(run.step())
+        assert before == stranger.execute("SELECT count(*) FROM records").fetchone()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
+async def test_records_that_come_alone_are_as_they_were(make_sqlite: MakeStore, author: Author, count: int) -> None:
+    """However many they are, those that go in by one statement and those that do not."""
+    store, run = await make_sqlite(), author("r1")
+    await store.append(run.begin())
+    for size in (0, 200, 5000):
+        entries = run.write(count, size)
+        await store.append(Append("r1", entries[0].seq, 1, entries))
+    assert run.entries == await store.entries("r1")
 
 
 class _BrokenTables:
