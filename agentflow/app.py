@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentflow.agents.entrypoint import Finder
+from agentflow.agents.isolation import Isolation
 from agentflow.agents.threads import Threads
 from agentflow.config.diagnostics import ConfigError, Diagnostic
 from agentflow.config.display import quoted
@@ -19,24 +22,27 @@ from agentflow.config.load import Draft, read
 from agentflow.config.model import AgentConfig, Config
 from agentflow.config.source import reason_of
 from agentflow.core.merge import Combine
-from agentflow.core.plan import Condition, Node, agents_of
+from agentflow.core.plan import Condition, Node
+from agentflow.engine.gates import Gates
 from agentflow.engine.program import Program
-from agentflow.errors import MissingHandlerError, RoutingError, StoreError, did_you_mean
+from agentflow.errors import RoutingError, StorageError, StoreError, did_you_mean
 from agentflow.executors.local import LocalExecutor
 from agentflow.modes import MODES, Mode
+from agentflow.modes.handlers import require_handlers
 from agentflow.modes.linker import Linker, Tools
 from agentflow.system import SystemClock
 
 if TYPE_CHECKING:
+    from agentflow.engine.telling import Observer
     from agentflow.logs import StructuredLog
-    from agentflow.ports import Store
+    from agentflow.ports import Executor, Store
     from agentflow.stores.control import ControlServer
+    from agentflow.telemetry.tracing import Tracing
 
 # What a mode or an agent that is registered before the start may still cure; a near miss of a known mode is a mistake.
 REGISTERED_LATER = frozenset({"AF0201", "AF0218"})
 LOG_FILE = ("logging", "file")
 JOURNAL_URL = ("journal", "url")
-MOST_LISTED = 100  # agents that a message names
 
 
 @dataclass(frozen=True)
@@ -127,13 +133,13 @@ class Project:
         plan = linked.plan if linked.is_whole else Linker(self.config, self._tools(function)).main()
         if plan is None:
             raise ConfigError(linked.found)
-        self._require_handlers(plan, handlers)
+        require_handlers(plan, handlers, self.config.agent_flow.entrypoint)
         overrides: dict[str, Program] = {}
 
         def override(name: str) -> Program:
             if name not in overrides:
                 node = self._overriding(name, Linker(self.config, self._tools(function)))
-                self._require_handlers(node, handlers)
+                require_handlers(node, handlers, self.config.agent_flow.entrypoint)
                 overrides[name] = Program(node, configs, override)
             return overrides[name]
 
@@ -143,7 +149,7 @@ class Project:
     def _overriding(self, name: str, linker: Linker) -> Node:
         """Link the flow, or the main flow in the mode, that an event asks for."""
         if name in self.config.flows:
-            node = linker.named(name)
+            node = linker.alone(name)
         elif name in self.modes or name == "collaborate":
             node = linker.main(mode="collaborative" if name == "collaborate" else name)
         else:
@@ -154,32 +160,10 @@ class Project:
             raise RoutingError(f"orchestration_override `{name}` cannot run here: {told}", hint="add the keys this mode needs")
         return node
 
-    def _require_handlers(self, plan: Node, handlers: Mapping[str, object]) -> None:
-        missing = [name for name in agents_of(plan) if name not in handlers]
-        if missing:
-            first = missing[0]
-            more = len(missing) - MOST_LISTED
-            listed = ", ".join(missing[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-            raise MissingHandlerError(
-                f"no handler for {'agent' if len(missing) == 1 else 'agents'} {listed}",
-                hint=f"{self._where_handlers_go()}\n"
-                f'    @agent("{first}")\n'
-                f"    async def {first.replace('-', '_').replace('.', '_')}(event, state):\n"
-                f'        return {{"{first}": "done"}}\n'
-                f'or set handler = "module:function" in [agents.{first}], or runner.register_agent("{first}", function)',
-            )
-
     def _has_misspelt_mode(self) -> bool:
         """Say whether a mode is so near a known one, or so empty, that nobody means to register it."""
         named = {flow.mode for flow in (self.config.orchestration, *self.config.flows.values())} - set(self.modes)
         return any(not name.strip() or get_close_matches(name.lower(), self.modes, n=1, cutoff=0.8) for name in named)
-
-    def _where_handlers_go(self) -> str:
-        entrypoint = self.config.agent_flow.entrypoint
-        if entrypoint is None:
-            start = 'name a module in [agent_flow], e.g. entrypoint = "handlers"'
-            return f"{start}, and put into handlers.py, below `from agentflow import agent`:"
-        return f"put into {entrypoint.partition(':')[0]}, below `from agentflow import agent`:"
 
     def _tools(self, function: Callable[[str], Combine]) -> Tools:
         return Tools(self.modes, compile_rule, function, tuple(name for name in self.extra_agents if name not in self.config.agents))
@@ -259,6 +243,19 @@ async def ask_owner(address: str, order: Mapping[str, Any]) -> dict[str, Any]:
     return await ask(address, order)
 
 
+async def ask_live(choice: JournalChoice, question: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Ask the process that has a journal how it stands; None where none has it, or it does not answer."""
+    if choice.path is None:
+        return None
+    from agentflow.stores.lock import control_named_by
+
+    address = control_named_by(Path(f"{choice.path}.lock"))
+    try:
+        return await ask_owner(address, question) if address else None
+    except (OSError, StorageError):
+        return None
+
+
 @lru_cache(maxsize=1024)  # a configuration is linked more than once before it runs
 def compile_rule(source: str) -> Condition:
     """Compile a condition; the CEL library is imported here, when the first one is met."""
@@ -274,12 +271,66 @@ class Adapters:
     clock: SystemClock
     log: LazyLog
     threads: Threads
-    executor: LocalExecutor
+    isolation: Isolation
+    executor: Executor
+    tracing: Tracing | None = None
+
+    def watch(self, project: Project) -> list[Observer]:
+        """Open the log and begin to trace, where that is wanted; return what is to get each record for them.
+
+        Raises:
+            ConfigError: the log file cannot be opened, or traces are to be sent and the extra is not installed.
+        """
+        self.tracing = tracing_of(project, self)
+        observers: list[Observer] = [self.log.opened().observe] if self.log.is_wanted else []
+        if self.tracing is not None:
+            self.executor = self.tracing
+            observers.append(self.tracing.observe)
+        return observers
+
+    async def close(self) -> None:
+        """End the processes of handlers, send what is left of the traces, and close the log."""
+        await self.isolation.close()
+        if self.tracing is not None:
+            await self.tracing.close()
+        self.log.close()
+
+
+def tracing_of(project: Project, adapters: Adapters) -> Tracing | None:
+    """Return what traces, where a collector is named or the program has set up OpenTelemetry; nothing of it is imported else.
+
+    Raises:
+        ConfigError: a collector is named, and the extra is not installed.
+    """
+    is_named = project.config.telemetry.otlp_endpoint is not None
+    if not is_named and "opentelemetry.trace" not in sys.modules:
+        return None
+    try:
+        if not is_named:
+            from agentflow.telemetry.ambient import tracing
+        else:
+            from agentflow.telemetry.export import tracing
+    except ImportError as error:
+        message = f"traces cannot be sent: {error.name} is not installed"
+        place = ("telemetry", "otlp_endpoint")
+        raise ConfigError(project.draft.locate([Diagnostic("AF0123", message, place, help="pip install 'agentflow[otel]'")])) from None
+    return tracing(project.config, adapters.executor, adapters.clock, adapters.log)
 
 
 def adapters(project: Project, seed: int | None) -> Adapters:
     """Choose the adapters that a configuration asks for."""
-    return Adapters(SystemClock(seed), LazyLog(project), Threads(), LocalExecutor())
+    threads = Threads()
+    return Adapters(SystemClock(seed), LazyLog(project), threads, Isolation(project.config, threads), LocalExecutor())
+
+
+def gates_of(project: Project, adapters: Adapters) -> Gates:
+    """Make what stands before the agents, on the running loop; the log is told when a circuit breaker changes."""
+    loop = asyncio.get_running_loop()
+    gates = Gates(project.config, loop, adapters.clock.monotonic_of(loop))
+    gates.watchers.append(
+        lambda agent, before, after: adapters.log.warn("circuit_breaker", {"agent": agent, "state": after, "before": before})
+    )
+    return gates
 
 
 class LazyLog:

@@ -1,26 +1,13 @@
-"""The errors agentflow raises: each has a stable code, says what is wrong, and how to cure it.
-
-`agentflow explain CODE` prints the long form of every code used here.
-"""
+"""The errors agentflow raises: each has a stable code, of which `agentflow explain CODE` prints the long form, and a cure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 
-_MANY_NAMES = 20
+from agentflow.hints import did_you_mean as did_you_mean
+
+_MANY_AGENTS = 20
 _MANY_DIFFERENCES = 10
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean `x`?" for the closest known name, else a list of what is known."""
-    names = sorted(set(known))
-    close = get_close_matches(name, names, n=1)
-    if close:
-        return f"did you mean `{close[0]}`?"
-    if len(names) > _MANY_NAMES:
-        return f"known: {', '.join(names[:_MANY_NAMES])} and {len(names) - _MANY_NAMES} more"
-    return f"known: {', '.join(names)}" if names else "none is known"
 
 
 class AgentflowError(Exception):
@@ -121,6 +108,12 @@ class JoinError(AgentflowError):
     code = "AF0505"
 
 
+class JoinClosedError(AgentflowError):
+    """A branch had no answer when its join was closed: its time was up, or too many other branches had failed."""
+
+    code = "join_closed"
+
+
 class StepTimeoutError(AgentflowError, TimeoutError):
     """A step did not answer within its time."""
 
@@ -133,10 +126,51 @@ class EventTimeoutError(AgentflowError, TimeoutError):
     code = "timeout"
 
 
+class ProcessDiedError(AgentflowError):
+    """The process in which a handler ran ended before it had answered."""
+
+    code = "process_died"
+
+
+class BudgetExceededError(AgentflowError):
+    """A budget does not suffice for one more attempt."""
+
+    code = "budget"
+
+
+class AttemptLimitError(AgentflowError):
+    """A run has made its `max_total_attempts`, and a step of it fails that would be tried again."""
+
+    code = "attempt_limit"
+
+
 class CancelledRunError(AgentflowError):
     """The run was cancelled from outside."""
 
     code = "cancelled"
+
+
+class CircuitOpenError(AgentflowError):
+    """A call was rejected: its agent failed too often in a row. In `left_s` seconds one is let through to see how it is."""
+
+    code = "circuit_open"
+    left_s = 0.0
+
+
+class QueueTimeoutError(AgentflowError, TimeoutError):
+    """A call waited for its agent's rate limit longer than `queue_timeout_seconds`."""
+
+    code = "queue_timeout"
+
+
+class WorkerPoolError(AgentflowError):
+    """There was no worker to lease: `required` were asked for, `available` were idle."""
+
+    code = "worker_pool"
+
+    def __init__(self, message: str, *, available: int, required: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.available, self.required = available, required
 
 
 class EventLimitError(AgentflowError):
@@ -155,9 +189,7 @@ class IllegalTransitionError(AgentflowError):
 
     def __init__(self, run_id: str, state: str, order: str, hint: str = "") -> None:
         super().__init__(f"cannot {order} run {run_id}: it is {state}", hint=hint)
-        self.run_id = run_id
-        self.state = state
-        self.order = order
+        self.run_id, self.state, self.order = run_id, state, order
 
 
 class MissingAgentError(AgentflowError):
@@ -167,8 +199,8 @@ class MissingAgentError(AgentflowError):
     reason = "missing_agent"
 
     def __init__(self, run_id: str, agents: Sequence[str]) -> None:
-        more = len(agents) - _MANY_NAMES
-        listed = ", ".join(f"`{name}`" for name in agents[:_MANY_NAMES]) + (f" and {more} more" if more > 0 else "")
+        more = len(agents) - _MANY_AGENTS
+        listed = ", ".join(f"`{name}`" for name in agents[:_MANY_AGENTS]) + (f" and {more} more" if more > 0 else "")
         hint = "register them again and resume it, or move it to the present plan with --plan current"
         super().__init__(f"run {run_id} is paused: its plan names agents without a handler: {listed}", hint=hint)
         self.run_id = run_id
@@ -217,14 +249,20 @@ class StaleIdentityError(AgentflowError):
     code = "AF0533"
 
 
+class SessionBusyError(AgentflowError):
+    """The session of an event has an open run, and `on_busy` is "reject". Nothing was recorded."""
+
+    code = "AF0514"
+
+
 class RunNotFoundError(AgentflowError, LookupError):
     """A journal has no run `run_id`; `where` is the journal's url."""
 
     code = "AF0509"
 
     def __init__(self, run_id: str, *, where: str = "", hint: str = "") -> None:
-        cure = hint or "`agentflow runs list` shows those there are"
-        super().__init__(f"no run {run_id!r}" + (f" in {where}" if where else ""), hint=cure)
+        told = f"no run {run_id!r}" + (f" in {where}" if where else "")
+        super().__init__(told, hint=hint or "`agentflow runs list` shows those there are")
         self.run_id = run_id
         self.where = where
 
@@ -263,8 +301,7 @@ class StoreLockedError(StoreError):
     def __init__(self, path: str, *, pid: int | None, control: str = "") -> None:
         who = f"process {pid}" if pid else "another process"
         super().__init__(f"{path} is in use by {who}", hint="end it first, or take another journal with --journal PATH")
-        self.pid = pid
-        self.control = control
+        self.pid, self.control = pid, control
 
 
 class StoreVersionError(StoreError):
@@ -275,8 +312,7 @@ class StoreVersionError(StoreError):
     def __init__(self, path: str, *, found: int, known: int) -> None:
         hint = "install a newer agentflow" if found > known else "open it once for writing, e.g. with `agentflow journal migrate`"
         super().__init__(f"{path} has schema {found}, this release knows schema {known}", hint=hint)
-        self.found = found
-        self.known = known
+        self.found, self.known = found, known
 
 
 class StoreDamagedError(StoreError):
@@ -320,8 +356,7 @@ class DuplicateEventError(StoreError):
         hint = "" if is_same else "give another event another id"
         what = "has a run" if is_same else "was another event's"
         super().__init__(f"event id {event_id!r} {what}: {run_id}", hint=hint)
-        self.run_id = run_id
-        self.is_same = is_same
+        self.run_id, self.is_same = run_id, is_same
 
 
 class StorageError(StoreError):

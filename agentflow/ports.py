@@ -70,6 +70,9 @@ class Clock(Protocol):
     def monotonic_of(self, loop: AbstractEventLoop) -> Callable[[], float]:
         """Return the function that tells an event loop's own time, in seconds that never go back."""
 
+    def monotonic(self) -> float:
+        """Return seconds of this machine's own clock, which never goes back, however the loop counts its own."""
+
     def random(self) -> float:
         """Return a number in [0, 1)."""
 
@@ -95,15 +98,19 @@ class Handle(Protocol):
     async def result(self) -> RunResult:
         """Wait for the run's end and return its result."""
 
-    def descend_from(self, root: object) -> None:
-        """Count the run, and what its callbacks emit, as the offspring of another one."""
-
 
 class Emitter(Protocol):
-    """What hooks get as `args.runner`: something that takes events."""
+    """Takes the events that callbacks emit."""
 
-    async def emit(self, event: Event) -> Handle:
-        """Accept an event and return its run's handle."""
+    async def emit_for(self, parent: object, event: Event) -> Handle:
+        """Accept an event that a callback of a run emits, and return its run's handle."""
+
+
+class Tracing(Protocol):
+    """Knows which trace a run is part of, where runs are traced."""
+
+    def headers_of(self, run_id: str, position: str) -> Mapping[str, str]:
+        """Return the W3C `traceparent` of a step, or of its run where it has none; `tracestate` too; {} for none."""
 
 
 class Store(Protocol):

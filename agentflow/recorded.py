@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow import app
 from agentflow.agents.entrypoint import Finder
+from agentflow.core.breaker import CLOSED
 from agentflow.core.merge import Combine
 from agentflow.core.plan_codec import decode_plan
 from agentflow.core.records import Record
 from agentflow.core.run_row import RunFilter, RunRow
 from agentflow.core.run_view import RunView
 from agentflow.core.state import State
-from agentflow.engine.desk import Desk
+from agentflow.core.values import Json
+from agentflow.engine.desk import Desk, Order
 from agentflow.engine.engine import Engine
 from agentflow.engine.forking import fork
+from agentflow.engine.gates import Gates
 from agentflow.engine.history import History
+from agentflow.engine.intake import PARALLEL
 from agentflow.engine.journal import Journals
 from agentflow.engine.limits import RunLimits
+from agentflow.engine.metrics import METRICS, Metrics
 from agentflow.engine.program import Program
 from agentflow.engine.run import RunHandle
+from agentflow.engine.watchdog import Watchdog
+from agentflow.engine.workers import WORKERS
 from agentflow.errors import IllegalTransitionError, RunnerStateError, RunNotFoundError, StoreError
 from agentflow.ports import Store
 
@@ -49,7 +56,10 @@ class RecordedRuns(ABC):
         self._history: History | None = None
         self._control: ControlServer | None = None
         self._desk: Desk | None = None
+        self._gates: Gates | None = None
+        self._metrics: Metrics | None = None
         self._unfinished: list[RunRow] = []  # the runs that had a session when the journal was opened
+        self._watchdog: Watchdog
         self._function: Callable[[str], Combine]  # finds a merge function
         self.journal_url = self._journal.url
 
@@ -96,17 +106,46 @@ class RecordedRuns(ABC):
         for row in self._unfinished:  # before anything is awaited, and so before any event is accepted
             engine.intake.keep_place(row.session_id or "", row.run_id)
         self._unfinished.clear()
-        if self._store is None or self._history is None or self._control is None:
+        if self._store is None or self._history is None:
             return
-        self._desk = Desk(self._store, self._history, self._adapters.clock, engine)
+        self._desk = desk = Desk(self._store, self._history, self._adapters.clock, engine)
+        engine.busy.cancel = lambda run_id, reason: desk.carry_out(Order("cancel", run_id, told=reason))
+        if self._control is None:
+            return
         try:
             await self._control.start()
         except StoreError as error:
             self._adapters.log.warn("control", {"detail": str(error)})
 
     async def _answer(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
-        assert self._desk is not None  # noqa: S101 - it is there before anybody is listened to
+        assert self._desk is not None  # noqa: S101 - they are there before anybody is listened to
+        assert self._gates is not None  # noqa: S101
+        assert self._metrics is not None  # noqa: S101
+        if order.get("verb") == WORKERS:
+            return self._gates.workers.figures()
+        if order.get("verb") == METRICS:
+            return self._metrics.present()
         return await self._desk.answer(order)
+
+    def _begin_counting(self, engine: Engine) -> None:
+        """Make the metrics, and count from now on unless that is to wait until somebody asks."""
+        self._metrics = metrics = Metrics(engine)
+        metrics.sources.append(self._figures)
+        wanted = self._project.config.telemetry.metrics
+        if wanted or (wanted is None and engine.journals is not None):
+            metrics.begin()
+
+    def _figures(self) -> dict[str, Json]:
+        """Return what the metrics tell of the parts that the engine does not know."""
+        assert self._gates is not None  # noqa: S101 - they are made before anything is counted
+        gates: dict[str, Any] = self._gates.status()
+        return {
+            "open_breakers": [name for name, gate in gates.items() if gate["breaker"] and gate["breaker"]["state"] != CLOSED],
+            "gates": gates,
+            "workers": [pool.figures() for pool in self._gates.workers.pools.values()],
+            "abandoned_threads": [*sorted(self._adapters.threads.stuck.values())],
+            "loop": self._watchdog.to_dict(),
+        }
 
     async def _close_journals(self) -> None:
         if self._control is not None:
@@ -213,6 +252,26 @@ class RecordedRuns(ABC):
             raise IllegalTransitionError(run_id, row.state, "resume", "another owner goes on with it" if row.is_open else "")
         return row
 
+    # --- looking in ---
+
+    @property
+    def on_busy(self) -> str:
+        """What an event does whose session has an open run: "queue", "reject", "interrupt" or "parallel"."""
+        return self._project.config.orchestration.on_busy
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what was counted since `since`, and what is open now, as plain JSON; also after the runner has stopped.
+
+        Without a journal and without `[telemetry] metrics = true` counting begins with the first call. Times are in seconds.
+
+        Raises:
+            RunnerStateError: not started.
+        """
+        if self._metrics is None:
+            raise RunnerStateError("the metrics are there when the runner has started", hint="await runner.start()")
+        self._metrics.begin()
+        return self._metrics.snapshot()
+
     # --- reading back ---
 
     async def runs(  # noqa: PLR0913 - one parameter a question
@@ -254,7 +313,7 @@ class RecordedRuns(ABC):
         Raises:
             RunnerStateError: nothing is recorded here.
         """
-        return await self._read_back().blocked()
+        return {} if self.on_busy == PARALLEL else await self._read_back().blocked()
 
     async def get(self, run_id: str, *, at: int | None = None) -> RunView:
         """Return a run as it stands, or as it stood after its record number `at`: row, state, outputs, steps, usage.

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 from asyncio import get_running_loop
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from agentflow import app
 from agentflow.agents.entrypoint import marked
-from agentflow.agents.function import FunctionAgent, Handler
+from agentflow.agents.function import Handler
+from agentflow.agents.isolation import AnyAgent
 from agentflow.core.event import Event
 from agentflow.core.plan import Node
 from agentflow.core.records import Record
-from agentflow.core.result import RunResult
+from agentflow.core.result import RunResult, StopReport
+from agentflow.engine.acceptance import accepted, emitted_for, known_run
 from agentflow.engine.engine import Engine
 from agentflow.engine.hooks import Callback, Hook, Hooks
 from agentflow.engine.intake import Bounds
 from agentflow.engine.parts import Parts
 from agentflow.engine.run import Run, RunHandle
+from agentflow.engine.watchdog import Watchdog
+from agentflow.engine.workers import Workers
 from agentflow.errors import (
     AgentflowError,
     DuplicateEventError,
@@ -35,26 +38,6 @@ from agentflow.recorded import RecordedRuns
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class StopReport:
-    """What `stop` left behind.
-
-    Attributes:
-        cancelled: ids of the runs that were open when the time was up, and were cancelled.
-        abandoned: handlers that did not end although they were cancelled, as "agent in run"; threads as "agent".
-        resumable: ids of the runs that were open and are recorded: they go on when they are resumed.
-    """
-
-    cancelled: tuple[str, ...] = ()
-    abandoned: tuple[str, ...] = ()
-    resumable: tuple[str, ...] = ()
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether everything had ended by itself."""
-        return not self.cancelled and not self.abandoned
-
-
 class Runner(RecordedRuns):
     """Runs the events of one configuration. Made by `from_config` or `from_dict`.
 
@@ -64,7 +47,7 @@ class Runner(RecordedRuns):
     def __init__(self, project: app.Project, *, seed: int | None = None, default_journal: str = "memory:") -> None:
         self._project = project
         self._adapters = app.adapters(project, seed)
-        self._agents: dict[str, FunctionAgent] = {}
+        self._agents: dict[str, AnyAgent] = {}
         self._hooks = Hooks()
         self._observers: list[Callable[[Record], None]] = []
         self._engine: Engine | None = None
@@ -140,7 +123,7 @@ class Runner(RecordedRuns):
             raise RegistrationError(f"`{name}` is a flow in the configuration", hint="rename the agent or the flow")
         if name in self._agents and not replace:
             raise RegistrationError(f"agent `{name}` has a handler already", hint="register it once, or pass replace=True")
-        self._agents[name] = FunctionAgent(name, handler, self._adapters.threads)
+        self._agents[name] = self._adapters.isolation.agent(name, handler)
 
     def agent(self, name: str) -> Callable[[Function], Function]:
         """Register the decorated function as the handler of agent `name`.
@@ -213,6 +196,7 @@ class Runner(RecordedRuns):
         Raises:
             ConfigError: a mode is unknown, or a registered mode's plan has mistakes.
             MissingHandlerError: agents lack a handler; all are named.
+            RegistrationError: a handler with `isolation = "process"` cannot be imported by another process.
             RunnerStateError: it was started before.
         """
         if self._engine is not None:
@@ -221,10 +205,11 @@ class Runner(RecordedRuns):
         settings = project.config.runner
         project.extra_agents = tuple(self._agents)
         program = project.program(lambda reference: self._finder.function(reference, project.folder), self._agents)
-        if adapters.log.is_wanted:
-            self._observers.append(adapters.log.opened().observe)
+        adapters.isolation.locate(self._finder)
+        self._observers += adapters.watch(project)
         journals = await self._open_journals(program, self._finder)
-        bounds = Bounds(settings.queue_size, settings.queue_wait_seconds, settings.max_running)
+        bounds = Bounds(settings.queue_size, settings.queue_wait_seconds, settings.max_running, self.on_busy)
+        self._gates = gates = app.gates_of(project, adapters)
         parts = Parts(
             program=program,
             agents=self._agents,
@@ -237,8 +222,13 @@ class Runner(RecordedRuns):
             bounds=bounds,
             grace_s=settings.cancel_grace_seconds,
             journals=journals,
+            gates=gates,
+            tracing=adapters.tracing,
         )
         self._engine = Engine(parts)
+        self._watchdog = Watchdog(self._engine)
+        self._watchdog.start()
+        self._begin_counting(self._engine)
         await self._open_desk(self._engine)
 
     async def stop(self, timeout: float | None = None) -> StopReport:
@@ -255,12 +245,13 @@ class Runner(RecordedRuns):
         return await asyncio.shield(self._stopping)
 
     async def _stop(self, engine: Engine, wait_s: float) -> StopReport:
-        left = await engine.drain(wait_s)
+        left = await engine.ending.drain(wait_s)
+        self._watchdog.stop()
         threads = self._adapters.threads
         report = StopReport(left.cancelled, (*left.abandoned, *sorted(threads.stuck.values())), left.resumable)
         threads.close()
         await self._close_journals()
-        self._adapters.log.close()
+        await self._adapters.close()
         return report
 
     async def __aenter__(self) -> Self:
@@ -279,6 +270,7 @@ class Runner(RecordedRuns):
             InvalidEventError, InvalidValueError: the event is not valid; the error names the path and the type.
             RoutingError: its `orchestration_override` names nothing that can run here.
             QueueFullError: the queue stayed full for `runner.queue_wait_seconds`.
+            SessionBusyError: its session has an open run, and `on_busy` is "reject".
             RunnerStateError: the runner is not started, or is stopping.
         """
         engine = self._taking_engine()
@@ -286,8 +278,18 @@ class Runner(RecordedRuns):
         while not engine.admit(run):
             await engine.room(run)
         if run.journal is not None:
-            run = await self._accepted(engine, run)
+            run = await accepted(engine, run)
         return RunHandle(run, engine)
+
+    async def emit_for(self, parent: object, event: Event) -> RunHandle:
+        """Accept an event on behalf of a run, which `args.runner.emit` of a callback does.
+
+        Raises:
+            as `emit`.
+        """
+        assert isinstance(parent, Run)  # noqa: S101 - callbacks are called for runs
+        engine = self._taking_engine()
+        return RunHandle(await emitted_for(parent, engine, event), engine)
 
     async def run(self, event: Event) -> RunResult:
         """Emit an event and wait for its result.
@@ -307,28 +309,11 @@ class Runner(RecordedRuns):
 
     async def _recorded(self, engine: Engine, run: Run) -> RunResult:
         if not run.has_steps:  # nobody else waits until it is accepted
-            run = await self._accepted(engine, run)
+            run = await accepted(engine, run)
         try:
             return await run.ended()
         except DuplicateEventError as error:
-            return await (await self._known(engine, error)).ended()
-
-    async def _accepted(self, engine: Engine, run: Run) -> Run:
-        """Wait until a run's acceptance is durable; the same event emitted again has the run that it had.
-
-        Raises:
-            StoreError: it cannot be written, or its event's id was another event's.
-        """
-        try:
-            await engine.written(run)
-        except DuplicateEventError as error:
-            return await self._known(engine, error)
-        return run
-
-    async def _known(self, engine: Engine, error: DuplicateEventError) -> Run:
-        if not error.is_same:
-            raise error
-        return await engine.recovery.known(error.run_id)
+            return await (await known_run(engine, error)).ended()
 
     def _taking_engine(self) -> Engine:
         if self._engine is None:
@@ -358,6 +343,17 @@ class Runner(RecordedRuns):
     def agents(self) -> tuple[str, ...]:
         """The names of the agents that have a handler."""
         return tuple(self._agents)
+
+    @property
+    def workers(self) -> Workers:
+        """The pools of workers, once started.
+
+        Raises:
+            RunnerStateError: not started.
+        """
+        if self._gates is None:
+            raise RunnerStateError("the workers are there when the runner has started", hint="await runner.start()")
+        return self._gates.workers
 
     # --- setting up ---
 

@@ -22,6 +22,7 @@ class SystemClock:
 
     def __init__(self, seed: int | None = None) -> None:
         self.time = time.time
+        self.monotonic = time.monotonic
         self.random = random.Random(seed).random  # noqa: S311 - spreads retries, guards nothing
         self._renew()
         os.register_at_fork(after_in_child=self._renew)

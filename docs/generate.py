@@ -33,16 +33,17 @@ from agentflow.config.schema import reference
 from agentflow.core.diagram import mermaid
 from agentflow.core.plan import Node, children
 from agentflow.modes import MODES
+from agentflow.recorded import RecordedRuns
 
 DOCS = Path(__file__).resolve().parent
 REFERENCE = DOCS / "reference"
 COMMANDS = (
-    *("run", "resume", "validate", "explain", "schema", "visualize", "plan", "create", "config show", "agents", "version"),
+    *("run", "resume", "validate", "explain", "schema", "visualize", "plan", "create", "config show", "agents", "workers", "version"),
     *(
         f"runs {name}"
         for name in ("list", "show", "watch", "pause", "resume", "cancel", "approve", "reject", "retry", "fork", "verify", "gc")
     ),
-    *("events", "trace", "dead-letters list", "dead-letters show", "dead-letters replay"),
+    *("events", "trace", "stats", "dead-letters list", "dead-letters show", "dead-letters replay"),
     *(f"journal {name}" for name in ("verify", "backup", "migrate", "stats")),
 )
 
@@ -204,8 +205,9 @@ def _entry(title: str, thing: Any) -> Iterator[str]:
     yield from _text(inspect.getdoc(thing) or "")
     if issubclass(thing, Enum):
         yield from ("", ", ".join(f"`{name}.{member.name}`" for member in thing))
-    for member, value in vars(thing).items():
-        yield from _member(name, member, value)
+    for part in (thing, RecordedRuns) if issubclass(thing, RecordedRuns) else (thing,):  # what a runner does with a journal is its own
+        for member, value in vars(part).items():
+            yield from _member(name, member, value)
 
 
 def _member(owner: str, member: str, value: Any) -> Iterator[str]:
@@ -221,6 +223,8 @@ def _member(owner: str, member: str, value: Any) -> Iterator[str]:
 # Public for the engine's sake; a user has no need of them.
 INNER = {
     ("Event", "view"),
+    ("Event", "view_in"),
+    ("Event", "view_with"),
     ("Event", "first_route"),
     ("Event", "fields"),
     ("Event", "is_touched"),

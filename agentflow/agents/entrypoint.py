@@ -13,16 +13,35 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from agentflow.agents.function import MARK
-from agentflow.errors import EntrypointError, did_you_mean
+from agentflow.errors import EntrypointError, RegistrationError, did_you_mean
 
 _PART = r"[A-Za-z][A-Za-z0-9_]*"
 _REFERENCE = re.compile(rf"({_PART}(?:\.{_PART})*)(?::({_PART}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where another process finds a function again.
+
+    Attributes:
+        module, name: the module, and the name in it, e.g. "tasks" and "Work.once".
+        file: the module's file, None for one without.
+        folder: where modules stand that the module may import; None when it is found like any installed one.
+        is_named: whether the module was loaded under a name of its own, from its file.
+    """
+
+    module: str
+    name: str
+    file: str | None
+    folder: str | None
+    is_named: bool
 
 
 class Finder:
@@ -36,6 +55,7 @@ class Finder:
     def __init__(self, folders: list[Path], warn: Callable[[str], None]) -> None:
         self._folders = folders
         self._warn = warn
+        self._loaded: list[tuple[ModuleType, str, Path | None]] = []  # with the name it was asked for, and the folder it stood in
 
     def function(self, reference: str, folder: Path) -> Callable[..., Any]:
         """Return the function that `module:function` names.
@@ -58,6 +78,57 @@ class Finder:
         loaded = self._module(module, folder)
         return loaded, self._attribute(loaded, module, name) if name is not None else None
 
+    def address_of(self, name: str, function: Callable[..., Any]) -> Address:
+        """Return where another process finds the handler of agent `name`.
+
+        Raises:
+            RegistrationError: it is bound to no name of a module, as a lambda or a function inside another one is, or it was
+                defined in the script that was started.
+        """
+        own = sys.modules.get(str(getattr(function, "__module__", None)))
+        modules = [*([own] if own is not None else []), *(module for module, _, _ in self._loaded)]
+        for module in modules:
+            attribute = _name_in(module, function)
+            if attribute is not None and module.__name__ != "__main__":
+                return self._address(module, attribute)
+        told = getattr(function, "__qualname__", None) or repr(function)
+        where = "is part of the script that was started" if own is sys.modules["__main__"] else "is bound to no name of a module"
+        raise RegistrationError(
+            f'agent `{name}` has isolation = "process", but another process cannot import its handler: {told} {where}',
+            hint="define it with `def` at the top of a module of its own",
+        )
+
+    def _address(self, module: ModuleType, attribute: str) -> Address:
+        file = getattr(module, "__file__", None)
+        for loaded, name, folder in self._loaded:
+            if loaded is module and folder is not None:
+                return Address(name, attribute, file, str(folder), is_named=module.__name__ != name)
+        folders = [folder for _, _, folder in self._loaded if folder is not None and file is not None]
+        beside = next((str(folder) for folder in folders if _stands_in(folder, module.__name__, str(file))), None)
+        return Address(module.__name__, attribute, file, beside, is_named=False)
+
+    def at(self, address: Address) -> Callable[..., Any]:
+        """Return the function at an address that another process gave.
+
+        Raises:
+            EntrypointError: it cannot be imported here, or is another file's here.
+        """
+        folder = Path(address.folder) if address.folder is not None else None
+        if address.is_named and address.file is not None and folder is not None:
+            module = self._from_file(address.module, Path(address.file), folder)
+        else:
+            with nullcontext() if folder is None else _beside(folder):
+                module = importlib.import_module(address.module)
+            if getattr(module, "__file__", None) != address.file:
+                told = f"module `{address.module}` is {getattr(module, '__file__', None)} in a process of its own, not {address.file}"
+                raise EntrypointError(told, hint="rename the one of them that is yours")
+        found: Any = module
+        for part in address.name.split("."):
+            found = getattr(found, part, None)
+        if not callable(found):
+            raise EntrypointError(f"module `{address.module}` has no `{address.name}` in a process of its own")
+        return found  # type: ignore[no-any-return]
+
     def _attribute(self, module: ModuleType, name: str, attribute: str) -> Callable[..., Any]:
         found = getattr(module, attribute, None)
         if found is None:
@@ -72,8 +143,12 @@ class Finder:
             path = place.joinpath(*name.split("."))
             for file in (path.with_suffix(".py"), path / "__init__.py"):
                 if file.is_file():
-                    return self._from_file(name, file, place)
-        return self._installed(name, folder)
+                    module = self._from_file(name, file, place)
+                    self._loaded.append((module, name, place))
+                    return module
+        module = self._installed(name, folder)
+        self._loaded.append((module, name, None))
+        return module
 
     def _from_file(self, name: str, file: Path, folder: Path) -> ModuleType:
         file = file.resolve()
@@ -146,6 +221,23 @@ def _beside(folder: Path) -> Iterator[None]:
         if place not in sys.path:
             sys.path.append(place)  # for what its functions import when they are called
         sys.modules.update(others)
+
+
+def _name_in(module: ModuleType, function: object) -> str | None:
+    """Return the name by which a module has a function, dotted where a class of the module has it."""
+    told = getattr(function, "__qualname__", None)
+    if isinstance(told, str):
+        found: object = module
+        for part in told.split("."):
+            found = getattr(found, part, None)
+        if found is function:
+            return told
+    return next((name for name, value in list(vars(module).items()) if value is function), None)
+
+
+def _stands_in(folder: Path, name: str, file: str) -> bool:
+    path = folder.joinpath(*name.split("."))
+    return Path(file) in (path.with_suffix(".py"), path / "__init__.py")
 
 
 def _has_module(folder: Path, name: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from agentflow.agents.own_loop import OwnLoop, ThreadContext, caught
 from agentflow.agents.threads import Threads
 from agentflow.errors import RegistrationError
 from agentflow.ports import Request
@@ -39,8 +40,8 @@ def agent(name: str) -> Callable[[Function], Function]:
 class FunctionAgent:
     """A Python callable as an agent.
 
-    A coroutine function runs on the loop, any other callable in one of `threads`. With three positional parameters
-    it is given a `ctx`.
+    A coroutine function runs on the loop, any other callable in one of `threads`; with `is_threaded` a coroutine function
+    runs there too, on a loop of its own. With three positional parameters it is given a `ctx`.
 
     Raises:
         RegistrationError: it is no callable, or does not take `(event, state)` or `(event, state, ctx)`.
@@ -48,30 +49,31 @@ class FunctionAgent:
 
     __slots__ = ("_threads", "function", "invoke", "name")
 
-    def __init__(self, name: str, function: Handler, threads: Threads) -> None:
+    def __init__(self, name: str, function: Handler, threads: Threads, *, is_threaded: bool = False) -> None:
         self.name = name
         self.function = function
         self._threads = threads
-        wants_context = _wants_context(name, function)
+        takes_context = wants_context(name, function)
         self.invoke: Callable[[Request], Awaitable[object]]
-        if _is_async(function):
-            if wants_context:
-                self.invoke = lambda request: function(request.event, request.state, request.context)
-            else:
-                self.invoke = lambda request: function(request.event, request.state)
+        if is_threaded:
+            self.invoke = functools.partial(self._on_own_loop, takes_context)
+        elif not is_async(function):
+            self.invoke = functools.partial(self._in_thread, takes_context)
+        elif takes_context:
+            self.invoke = lambda request: function(request.event, request.state, request.context)
         else:
-            self.invoke = functools.partial(self._in_thread, wants_context)
+            self.invoke = lambda request: function(request.event, request.state)
 
-    async def _in_thread(self, wants_context: bool, request: Request) -> object:
-        arguments = (request.event, request.state, request.context) if wants_context else (request.event, request.state)
-        work = functools.partial(copy_context().run, _caught, self.function, arguments)
+    async def _in_thread(self, takes_context: bool, request: Request) -> object:
+        arguments = (request.event, request.state, request.context) if takes_context else (request.event, request.state)
+        work = functools.partial(copy_context().run, caught, self.function, arguments)
         future = self._threads.pool().submit(work)
         task = asyncio.current_task()
         try:
             returned, error = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if future.cancelled() and (task is None or not task.cancelling()):
-                return await self._in_thread(wants_context, request)  # its pool was set aside before it began
+                return await self._in_thread(takes_context, request)  # its pool was set aside before it began
             if self._threads.give_up(future, self.name):  # type: ignore[arg-type] # the result's type is of no interest
                 request.leave_behind()
             raise
@@ -79,24 +81,45 @@ class FunctionAgent:
             raise error
         return await returned if inspect.isawaitable(returned) else returned
 
+    async def _on_own_loop(self, takes_context: bool, request: Request) -> object:
+        """Run a handler in a thread, with a loop for what it awaits. A sync one is given up when it is cancelled, another is told."""
+        context = ThreadContext(request.context, asyncio.get_running_loop()) if takes_context else None
+        arguments = (request.event, request.state, context) if takes_context else (request.event, request.state)
+        own = OwnLoop(self.function, arguments)
+        future = self._threads.pool().submit(copy_context().run, own.run)
+        task = asyncio.current_task()
+        is_told = not is_async(self.function)
+        while not future.done():
+            try:
+                await asyncio.shield(asyncio.wrap_future(future))
+            except asyncio.CancelledError:
+                if future.cancelled() and (task is None or not task.cancelling()):
+                    return await self._on_own_loop(takes_context, request)  # as above
+                own.cancel()
+                if is_told:
+                    if self._threads.give_up(future, self.name):  # type: ignore[arg-type] # as above
+                        request.leave_behind()
+                    raise
+                is_told = True
+        returned, error = future.result()
+        if error is not None:
+            raise error
+        return returned
 
-def _caught(function: Handler, arguments: tuple[object, ...]) -> tuple[object, BaseException | None]:
-    """Call a function in its thread. An exception is handed over as a value: a future cannot hold every kind of it."""
-    try:
-        return function(*arguments), None
-    except StopIteration as error:
-        return None, RuntimeError(f"the handler raised StopIteration({error.value!r})")
-    except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-        return None, error
 
-
-def _is_async(function: Handler) -> bool:
+def is_async(function: Handler) -> bool:
+    """Say whether calling a handler gives a coroutine."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
-def _wants_context(name: str, function: object) -> bool:
+def wants_context(name: str, function: object) -> bool:
+    """Say whether a handler takes `(event, state, ctx)` rather than `(event, state)`.
+
+    Raises:
+        RegistrationError: it takes neither, or is no function.
+    """
     right = _RIGHT.format(name=name)
     if function is None or not callable(function) or inspect.isclass(function):
         raise RegistrationError(f"the handler of agent `{name}` is {function!r}, not a function", hint=f"right: {right}")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentflow.cli.history_commands import dead_letters_app, events, runs_app, trace
+from agentflow.cli.history_commands import dead_letters_app, events, runs_app, stats, trace
 from agentflow.cli.journal_commands import journal_app
-from agentflow.cli.options import CONFIG_HELP, Debug, JournalPath, Json, end
+from agentflow.cli.options import CONFIG_HELP, ConfigFile, Debug, JournalPath, Json, end
 from agentflow.cli.order_commands import resume
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def run(  # noqa: PLR0913 - one parameter an option
 
     The result goes to stdout, everything else to stderr. Ctrl-C once waits for open runs, twice cancels them.
     Runs are recorded in .agentflow/journal.db beside the file; `agentflow resume` goes on with what is unfinished.
-    Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 3 waits for approval, 5 timed out, 130 and 143 interrupted.
+    Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 3 waits for approval, 4 budget used up, 5 timed out,
+    130 and 143 interrupted.
     """
     from agentflow.cli.conduct import Terms
     from agentflow.cli.events import Wish
@@ -187,6 +188,15 @@ def agents(config: Config = None, *, is_json: Json = False, overrides: Overrides
     end(show_agents(config, set_keys(overrides), is_json=is_json))
 
 
+@app.command()
+def workers(*, config: ConfigFile = None, journal: JournalPath = None, is_json: Json = False, debug: Debug = False) -> None:
+    """List the pools of workers, with live figures from the process that runs the project, where there is one."""
+    from agentflow.cli.journals import Place
+    from agentflow.cli.workers import show_workers
+
+    show_workers(Place(config, journal), is_json=is_json)
+
+
 @config_app.command("show")
 def config_show(
     config: Config = None,
@@ -241,6 +251,7 @@ app.command()(resume)
 app.add_typer(runs_app, name="runs")
 app.command()(events)
 app.command()(trace)
+app.command()(stats)
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(journal_app, name="journal")
 

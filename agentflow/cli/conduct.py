@@ -20,8 +20,9 @@ from agentflow.core.event import Event
 from agentflow.core.result import RunResult
 from agentflow.core.run_row import OPEN_STATES, RunRow
 from agentflow.core.run_view import RunView
+from agentflow.engine.intake import PARALLEL
 from agentflow.engine.run import RunHandle
-from agentflow.errors import AgentflowError, MissingAgentError, QueueFullError, StoreError
+from agentflow.errors import AgentflowError, MissingAgentError, QueueFullError, SessionBusyError, StoreError
 from agentflow.runner import Runner
 
 OPEN_RUNS = 256  # at most, those included whose acceptance is being written; further events wait where they are
@@ -158,7 +159,8 @@ class Conductor:
 
     async def _go_on(self, work: Resumption | Fork, unfinished: list[RunRow]) -> None:
         try:
-            self._sessions = {row.run_id: row.session_id for row in unfinished if row.session_id is not None}
+            if self._runner.on_busy != PARALLEL:
+                self._sessions = {row.run_id: row.session_id for row in unfinished if row.session_id is not None}
             for handle in await self._recorded(work):
                 self._open[handle.run_id] = handle
                 await self._taken.put(handle)
@@ -206,7 +208,8 @@ class Conductor:
             handle = await self._emit(entry.event)
         except AgentflowError as error:
             if not self._is_stopping:
-                self._count(terminal.show_error(error, place=entry.place))
+                shown = terminal.show_error(error, place=entry.place)
+                self._count(Exit.FAILED if isinstance(error, SessionBusyError) else shown)
             return None
         if handle is not None:
             self._accepted(handle, entry.event)
@@ -217,7 +220,7 @@ class Conductor:
     def _accepted(self, handle: RunHandle, event: Event | AgentflowError) -> None:
         self._open[handle.run_id] = handle
         session = _session_of(event)
-        if session:
+        if session and self._runner.on_busy != PARALLEL:
             self._sessions[handle.run_id] = session
         if self._is_kept and not self._terms.is_quiet:
             terminal.note(f"{handle.run_id}  accepted")
@@ -271,7 +274,7 @@ class Conductor:
             self._count(shown if isinstance(found, MissingAgentError) else Exit.FAILED)
 
     def _hand(self, result: RunResult) -> None:
-        self._count(code_of(result.status, is_strict=self._terms.is_strict))
+        self._count(code_of(result.status, result.reason, is_strict=self._terms.is_strict))
         if not self._outlet.show(result):
             self._cancel("interrupted")
         if result.status == "partial" and not self._terms.is_quiet:

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The codes; of several the highest counts. APPROVAL and BUDGET are kept for waiting runs and spent budgets."""
+    """The codes; of several the highest counts. APPROVAL is for runs that wait, BUDGET for those whose budget is used up."""
 
     DONE = 0
     FAILED = 1
@@ -18,10 +18,12 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-def code_of(status: str, *, is_strict: bool = False) -> Exit:
-    """Return the code for a run's status; with `is_strict` a partial run counts as failed."""
+def code_of(status: str, reason: str = "", *, is_strict: bool = False) -> Exit:
+    """Return the code for a run's status and reason; with `is_strict` a partial run counts as failed."""
     if status == "completed":
         return Exit.DONE
     if status == "partial":
         return Exit.FAILED if is_strict else Exit.DONE
-    return Exit.TIMED_OUT if status == "timed_out" else Exit.FAILED
+    if status == "timed_out":
+        return Exit.TIMED_OUT
+    return Exit.BUDGET if reason == "budget" else Exit.FAILED

@@ -22,6 +22,7 @@ from agentflow.core.run_row import CORRUPT, RunFilter, RunRow
 from agentflow.core.run_view import RunView, StepView
 from agentflow.core.values import Json
 from agentflow.engine.history import DEAD
+from agentflow.engine.intake import PARALLEL
 from agentflow.system import SystemClock
 
 MOST_CHILDREN = 20  # of a run's own runs, shown with it
@@ -84,13 +85,15 @@ def _blocked_by(row: RunRow) -> dict[str, Json]:
 
 
 async def _rows(place: Place, rows: RunFilter, *, is_blocked: bool) -> tuple[list[RunRow], dict[str, RunRow]]:
-    async with place.found().opened() as (_, history):
+    journal = place.found()
+    async with journal.opened() as (_, history):
         if rows.root_id is not None:
             rows = replace(rows, root_id=(await history.find(rows.root_id)).run_id)
         if not is_blocked:
             return await history.runs(rows), {}
         found = await history.runs(replace(rows, limit=None))
-        holders = await history.blocked()
+        has_lines = journal.project is None or journal.project.config.orchestration.on_busy != PARALLEL
+        holders = await history.blocked() if has_lines else {}
     return [row for row in found if row.run_id in holders][: rows.limit], holders
 
 

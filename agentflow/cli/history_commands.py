@@ -10,7 +10,7 @@ import typer
 from agentflow.cli.options import ConfigFile, Debug, JournalPath, Json, RunId, end
 
 runs_app = typer.Typer(no_args_is_help=True, help="Look at recorded runs, and change them.")
-dead_letters_app = typer.Typer(no_args_is_help=True, help="Look at runs that were given up after their steps had ended the process.")
+dead_letters_app = typer.Typer(no_args_is_help=True, help="Look at recorded runs that failed, and whose failure nobody has handled.")
 
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many, the newest first.", show_default=False)]
 
@@ -167,6 +167,23 @@ def trace(  # noqa: PLR0913 - one parameter an option
 
     form: Form = "diagram" if is_diagram else "flow" if is_flow else "table"
     show_trace(Place(config, journal), run, form, agent, is_json=is_json)
+
+
+def stats(
+    *,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only runs started since: 2026-07-30, 2026-07-30T09:00 (UTC), or 2h, 7d ago.")
+    ] = None,
+    config: ConfigFile = None,
+    journal: JournalPath = None,
+    is_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Count recorded events and calls, with how long they took, and say how the process that runs the project stands."""
+    from agentflow.cli.journals import Place
+    from agentflow.cli.stats import show_stats
+
+    show_stats(Place(config, journal), since, is_json=is_json)
 
 
 @dead_letters_app.command("list")

@@ -12,12 +12,14 @@ from rich.tree import Tree
 
 from agentflow.cli.progress import cause, duration, ending, tries
 from agentflow.cli.terminal import safe
+from agentflow.core.outcome import COMPENSATION, HANDLER
 from agentflow.core.plan import Branch, Call, Loop, Node, Par, children
 from agentflow.core.records import (
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
     Fact,
+    JoinClosed,
     LoopEnded,
     Record,
     StepAbandoned,
@@ -115,6 +117,10 @@ class LiveTree:
                 self._set(picture, fact.position, "failed", "left behind: it does not end although it was cancelled")
             case LoopEnded():
                 self._set(picture, fact.position, "", f"{fact.reason} after {fact.iterations}")
+            case JoinClosed():
+                for position, row in picture.rows.items():
+                    if row.status in _OPEN and _is_below(position, fact.position):
+                        self._set(picture, position, "failed", f"its join was closed ({fact.reason})")
             case _:
                 pass
 
@@ -143,7 +149,7 @@ class LiveTree:
         if node is None or (isinstance(node, Call) and node.agent == fact.agent):  # else the run walks another plan
             for place, row in above.items():
                 picture.rows.setdefault(place, row)
-        picture.rows[fact.position] = Row(fact.agent, status, told)
+        picture.rows[fact.position] = Row(fact.agent + _phase(fact.position), status, told)
 
     def _set(self, picture: Picture, position: str, status: str, told: str) -> None:
         row = picture.rows.setdefault(position, Row(position))
@@ -156,6 +162,7 @@ class LiveTree:
         return Group(*trees, *([Text(f"and {more} more runs", style="dim")] if more else []))
 
 
+_OPEN = ("running", "retrying", "waiting")
 _MARKS = {
     "completed": ("✓", "green"),
     "failed": ("✗", "red"),
@@ -189,8 +196,10 @@ def _line(row: Row) -> Text:
 
 
 def _marks(position: str) -> list[str]:
-    """Return the steps from the root to a position: `0.2#3` is `.2`, `#3`."""
+    """Return the steps from the root to a position: `0.2#3` is `.2`, `#3`; none to one of the phases after the main one."""
     marks: list[str] = []
+    if not position.startswith("0"):
+        return marks
     for char in position[1:]:
         if char in ".#":
             marks.append(char)
@@ -219,6 +228,13 @@ def _title(node: Node, at: str) -> str:
     if "#" in at.rpartition(".")[2]:
         return f"round {at.rpartition('#')[2]}"
     return "all at once" if isinstance(node, Par) else "one after another"
+
+
+def _phase(position: str) -> str:
+    """Return what a step of a phase after the main one does, "" for one of the main phase."""
+    if position.startswith(COMPENSATION):
+        return f" (undoes {position[1:]})"
+    return " (handles the failure)" if position == HANDLER else ""
 
 
 def _is_below(position: str, at: str) -> bool:

@@ -12,6 +12,7 @@ from agentflow.core.records import (
     ApprovalRejected,
     ApprovalRequested,
     Fact,
+    JoinClosed,
     LoopEnded,
     Record,
     StepAbandoned,
@@ -103,6 +104,8 @@ def line_of(record: Record) -> str:
             return f"{position}  {agent}  left behind: it does not end although it was cancelled"
         case LoopEnded(position=position) as fact:
             return f"{position}  loop ended after {fact.iterations} round{'s' * (fact.iterations != 1)}: {fact.reason}"
+        case JoinClosed(position=position, counted=counted, reason=reason):
+            return f"{position}  join closed with {len(counted)} branch{'es' * (len(counted) != 1)}: {reason}"
         case ApprovalRequested(position=position, agent=agent):
             return f"{position}  {agent}  waits for approval"
         case ApprovalGranted(position=position, by=by):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
-from agentflow.core.plan import Branch, Call, Loop, Node, Par, Seq, children
+from agentflow.core.ledger import NAMES, Budget
+from agentflow.core.plan import CONTINUE, Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Seq, children
 
 MOST_LINES = 2000
 
@@ -13,7 +15,8 @@ def lines_of(plan: Node) -> list[str]:
     """Return the tree's lines. A named flow that stands in several places is shown whole in the first."""
     tree = _Tree()
     tree.add(plan, "", "")
-    return tree.lines
+    routes = None if isinstance(plan, Call) or plan.flow is None else plan.flow.errors
+    return tree.lines if routes is None else [*tree.lines, *_handlers(routes)]
 
 
 class _Tree:
@@ -42,7 +45,7 @@ def title(node: Node) -> str:
     if isinstance(node, Call) or node.flow is None:
         return told
     limit = f", within {node.flow.timeout_s:g} s" if node.flow.timeout_s is not None else ""
-    return f"{node.flow.name} [{node.flow.mode}]: {told}{limit}"
+    return f"{node.flow.name} [{node.flow.mode}]: {told}{limit}{_on_error(node.flow)}{_budget(node.flow.budget)}"
 
 
 def _does(node: Node) -> str:
@@ -50,11 +53,14 @@ def _does(node: Node) -> str:
         case Call():
             retries = f", {node.retry.max_retries} retries" if node.retry.max_retries else ""
             approval = f", after approval within {node.approval_timeout_s:g} s" if node.approval_timeout_s is not None else ""
-            return f"{node.agent} (at most {node.timeout_s:g} s{retries}{approval})"
+            return f"{node.agent} (at most {node.timeout_s:g} s{retries}{approval}{_policy(node.policy)})"
         case Seq():
             return "one after another"
         case Par():
-            return f"all at once, {node.concurrency} at a time; fails above {node.failure_threshold:g}; merge {node.merge.default}"
+            limit = f"above {node.failure_threshold:g}" if node.quorum is None else f"below {node.quorum} successes"
+            early = ", at once" if node.fail_fast else ""
+            closing = f"; closed after {node.join_timeout_s:g} s" if node.join_timeout_s is not None else ""
+            return f"all at once, {node.concurrency} at a time; fails {limit}{early}; merge {node.merge.default}{closing}"
         case Loop():
             if node.is_handoff:
                 return f"hand on, at most {node.bound - 1} times"
@@ -63,6 +69,41 @@ def _does(node: Node) -> str:
             return "the one that is routed to" if node.routes is not None else "the first that applies"
         case _:
             assert_never(node)
+
+
+def _policy(policy: Policy | None) -> str:
+    if policy is None:
+        return ""
+    told = [f"{policy.self_correct} corrections"] if policy.self_correct else []
+    if policy.fallback:
+        errors = "" if policy.fallback_on is None else f" on {', '.join(policy.fallback_on)}"
+        told.append(f"or else {', '.join(call.agent for call in policy.fallback)}{errors}")
+    told += [] if policy.default_output is None else ["or else its default output"]
+    told += [] if policy.cache_s is None else [f"answers kept for {policy.cache_s:g} s"]
+    told += [] if policy.compensate is None else [f"undone by {policy.compensate.agent}"]
+    return "".join(f", {text}" for text in told) + _budget(policy.budget)
+
+
+def _on_error(flow: Flow) -> str:
+    if flow.rescue is not None:
+        return f", on error: {flow.rescue.agent}"
+    return ", goes on after errors" if flow.on_error == CONTINUE else ""
+
+
+def _budget(budget: Budget | None) -> str:
+    if budget is None:
+        return ""
+    figures = [f"{figure:g} {name}" for name in NAMES if (figure := getattr(budget, name)) is not None]
+    return f", budget {', '.join(figures)}"
+
+
+def _handlers(routes: ErrorRoutes) -> Iterator[str]:
+    """Yield a line for each way to a handler, the one that is looked for first coming first."""
+    for kind, table in (("code", routes.codes), ("severity", routes.severities), ("category", routes.categories)):
+        for key, call in table.items():
+            yield f"when it fails with {kind} {key}: {title(call)}"
+    if routes.default is not None:
+        yield f"when it fails{' otherwise' if len(routes.calls) > 1 else ''}: {title(routes.default)}"
 
 
 def _way(node: Node, index: int) -> str:

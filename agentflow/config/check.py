@@ -126,10 +126,7 @@ def _custom(fault: Fault, path: KeyPath, name: str) -> Diagnostic:
     if fault.kind == "AF0117":
         advice = 'keep it out of the file: { env = "NAME_OF_VARIABLE" } or { file = "path" }'
         return Diagnostic(fault.kind, f"{name} {fault.message}", path, help=advice)
-    if fault.bound is None:
-        return Diagnostic(fault.kind, f"{name} {fault.message}", path, help=fault.advice)
-    message = f"{name} = {quoted(fault.value)} {fault.message}"
-    return Diagnostic(fault.kind, message, path, help=f"the only value is {quoted(fault.bound)}")
+    return Diagnostic(fault.kind, f"{name} {fault.message}", path, help=fault.advice)
 
 
 def _not_one_of(fault: Fault, path: KeyPath, name: str) -> Diagnostic:
@@ -153,12 +150,19 @@ def _contradictions(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
     yield from _retries_said_twice(config, repairs)
     yield from _approvals_without_need(config, repairs)
     yield from _durability_without_journal(config, repairs)
+    yield from _pools_without_room(config, repairs)
+    yield from _waits_for_nothing(config, repairs)
+    yield from _joins_judged_twice(config, repairs)
+    yield from _policies_without_use(config, repairs)
+    yield from _sessions_of_nobody(config, repairs)
+
+
+def _flows(config: Config) -> dict[KeyPath, FlowConfig]:
+    return {("orchestration",): config.orchestration, **{("flows", name): flow for name, flow in config.flows.items()}}
 
 
 def _retries_said_twice(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
-    flows: dict[KeyPath, FlowConfig] = {("orchestration",): config.orchestration}
-    flows |= {("flows", name): flow for name, flow in config.flows.items()}
-    for path, flow in flows.items():
+    for path, flow in _flows(config).items():
         retries = flow.retry.max_retries if flow.retry else None
         if retries is None or "retry_attempts" not in flow.given or retries == flow.retry_attempts:
             continue
@@ -195,3 +199,63 @@ def _durability_without_journal(config: Config, repairs: Repairs) -> Iterator[Di
     else:
         message = "`durability` = `none` keeps nothing, and `url` names a file"
         yield Diagnostic("AF0120", message, where, help='write url = "memory:", or durability = "relaxed" for speed')
+
+
+def _pools_without_room(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield each pool that may not have the workers it keeps, and each whose name looks like that of an agent."""
+    for name, pool in config.workers.items():
+        if pool.most < pool.count:
+            message = f"`max` must be at least `count`, which is {pool.count}, not {pool.max}"
+            yield Diagnostic("AF0104", message, repairs.original(("workers", name, "max")))
+        meant = "" if name in config.agents else closest(name, config.agents)
+        if meant:
+            message = f"no agent {quoted(name)}: only `runner.workers.lease` takes workers of this pool"
+            where = repairs.original(("workers", name))
+            yield Diagnostic("AF0192", message, where, "key", f"did you mean {quoted(meant)}?", "warning")
+
+
+def _waits_for_nothing(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield each time limit of a wait that no call has."""
+    for name, agent in config.agents.items():
+        path: KeyPath = ("agents", name)
+        is_waiting = agent.rate_limit is not None or name in config.workers
+        is_told = is_waiting or repairs.is_broken((*path, "rate_limit")) or repairs.is_broken(("workers",))
+        if agent.queue_timeout_seconds is not None and not is_told:
+            message = f"agent {quoted(name)} has `queue_timeout_seconds`, and its calls wait for nothing"
+            advice = f"add rate_limit, or [workers.{name}], or take it out"
+            yield Diagnostic("AF0122", message, repairs.original((*path, "queue_timeout_seconds")), "key", advice)
+
+
+def _joins_judged_twice(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    for path, flow in _flows(config).items():
+        if flow.quorum is not None and "failure_threshold" in flow.given:
+            message = f"`quorum` is {flow.quorum}, and `failure_threshold` says otherwise how many agents may fail"
+            yield Diagnostic("AF0125", message, repairs.original((*path, "quorum")), "key", "give one of them")
+
+
+def _sessions_of_nobody(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield each `on_busy` of a named flow: it is the event that has a session, whatever flow it runs through."""
+    for name, flow in config.flows.items():
+        if "on_busy" in flow.given:
+            message = f"flow {quoted(name)} has `on_busy`, and only the main flow takes events"
+            yield Diagnostic("AF0128", message, repairs.original(("flows", name, "on_busy")), "key", "write it below [orchestration]")
+
+
+def _policies_without_use(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield each key of an agent that another one, which is not there, would use."""
+    budgets = [*(flow.budget for flow in _flows(config).values()), *(agent.budget for agent in config.agents.values())]
+    counts_tokens = any(budget is not None and budget.tokens is not None for budget in budgets)
+    for name, agent in config.agents.items():
+        path: KeyPath = ("agents", name)
+        if agent.fallback_on is not None and not agent.fallback and not repairs.is_broken((*path, "fallback")):
+            message = f"agent {quoted(name)} has `fallback_on`, and nothing to fall back on"
+            yield Diagnostic("AF0126", message, repairs.original((*path, "fallback_on")), "key", "add fallback, or take it out")
+        if agent.reserve_tokens and not counts_tokens and not _has_broken_budget(config, repairs):
+            message = f"agent {quoted(name)} has `reserve_tokens`, and no budget counts tokens"
+            advice = "add budget = { tokens = ... } to the flow or the agent, or take it out"
+            yield Diagnostic("AF0127", message, repairs.original((*path, "reserve_tokens")), "key", advice)
+
+
+def _has_broken_budget(config: Config, repairs: Repairs) -> bool:
+    paths: list[KeyPath] = [*_flows(config), *(("agents", name) for name in config.agents)]
+    return any(repairs.is_broken((*path, "budget")) or repairs.is_broken((*path, "budget", "tokens")) for path in paths)

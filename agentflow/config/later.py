@@ -9,29 +9,21 @@ from agentflow.config.display import KeyPath
 
 _SECTIONS = frozenset(
     {
-        "error_routing",
         "executor",
         "serve",
         "mqtt",
         "memory",
         "mcp",
-        "workers",
         "schedules",
-        "telemetry",
     }
 )
 _FLOW_KEYS = frozenset(
     {
-        "budget",
         "keep",
-        "quorum",
         "aggregate",
-        "fail_fast",
-        "join_timeout_seconds",
         "state_schema",
         "max_events",
         "synthesizer",
-        "max_total_attempts",
         "allow_override",
         "steps",
         "map",
@@ -57,32 +49,21 @@ _FLOW_KEYS = frozenset(
 )
 _AGENT_KEYS = frozenset(
     {
-        "isolation",
-        "rate_limit",
-        "circuit_breaker",
-        "fallback",
-        "default_output",
-        "cache",
-        "compensate",
         "background",
         "output_schema",
         "max_input_chars",
         "llm",
         "strategy",
         "max_steps",
-        "self_correct",
         "tools",
         "reads",
         "writes",
         "subscribes",
         "output_key",
         "optional",
-        "reserve_tokens",
         "max_input_tokens",
         "truncate",
         "url",
-        "queue_timeout_seconds",
-        "fallback_on",
     }
 )
 _RUNNER_KEYS = frozenset({"slow_event_seconds"})

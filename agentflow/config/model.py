@@ -1,7 +1,7 @@
 """The models of the configuration: which sections and keys there are, their types, bounds and defaults.
 
-This is the one module that imports pydantic, and the one source of the JSON Schema, of the reference
-page and of the "did you mean" of the loader. Durations are seconds, as integers or floats.
+With section.py, policies.py and telemetry.py, the one module that imports pydantic, and the one source of the JSON
+Schema, of the reference page and of the "did you mean" of the loader. Durations are seconds, as integers or floats.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -22,31 +20,26 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from agentflow.config.advice import is_reference, journal_fault
+from agentflow.config.policies import (
+    BudgetConfig,
+    CacheConfig,
+    CircuitBreakerConfig,
+    ErrorRoutingConfig,
+    OnError,
+    Output,
+    RateLimitConfig,
+    Tokens,
+    WorkersConfig,
+)
+from agentflow.config.section import ADVICE, Count, Name, Seconds, Section
+from agentflow.config.section import LARGEST as LARGEST
+from agentflow.config.telemetry import TelemetryConfig
 
-NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
-LARGEST = 2**63 - 1
 WORD, TABLE = "<word>", "<table>"
-ADVICE = "advice"
 MOST_TOLD = 1000
 FUNCTION, MODULE = "function_reference", "module_reference"
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Retries = Annotated[int, Field(ge=0, le=100)]
-
-
-def _only(word: str, *, later: tuple[str, ...]) -> AfterValidator:
-    """Accept *word* alone; a value that starts with one of *later* is known, and refused as such."""
-
-    def check(value: str) -> str:
-        if value == word:
-            return value
-        if value.startswith(later):
-            raise PydanticCustomError("AF0106", "is not supported yet", {"only": word})
-        raise PydanticCustomError("AF0104", "is not known", {"only": word})
-
-    return AfterValidator(check)
 
 
 def _reference(value: object) -> object:
@@ -87,17 +80,6 @@ Merge = Annotated[
     Annotated[Literal["ordered", "strict"], Tag(WORD)] | Annotated[dict[str, str], Tag(TABLE)],
     Discriminator(_merge_form),
 ]
-
-
-class Section(BaseModel):
-    """What all tables share: unknown keys are refused, types are strict, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
-
-    @property
-    def given(self) -> frozenset[str]:
-        """Return the keys that a file, the environment or the command line sets."""
-        return frozenset(self.model_fields_set)
 
 
 class AgentFlowSection(Section):
@@ -156,17 +138,33 @@ class FlowConfig(Section):
     max_process_deaths: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3, description="How often the process may die while one step runs, 1 to 100, before the run becomes a dead letter."
     )
+    max_total_attempts: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        default=1000,
+        description="Attempts that one run makes because others have failed, 0 to 1,000,000: retries, fallbacks and corrections of all "
+        "its steps together. Of the flow that handles the event, for those in it too.",
+    )
     merge: Merge = Field(
         default="ordered",
         description="How patches of parallel agents meet: `ordered`, `strict`, or a policy for each key.",
     )
-    on_error: Annotated[str, _only("stop", later=("continue", "route:"))] = Field(
-        default="stop", description="What a failed step does to the flow: `stop` ends it.", json_schema_extra={"const": "stop"}
+    on_error: OnError = Field(
+        default="stop",
+        description="What a failed step does to the flow: `stop` ends it, `continue` goes on without it, `route:AGENT` ends it with "
+        "that agent's step. Not for parallel flows.",
+        json_schema_extra={"pattern": "^(stop|continue|route:[A-Za-z0-9_.-]{1,64})$"},
     )
-    on_busy: Annotated[str, _only("queue", later=("reject", "interrupt", "parallel"))] = Field(
+    quorum: Count | None = Field(
+        default=None, description="collaborative: how many agents must succeed, in the place of `failure_threshold`."
+    )
+    fail_fast: bool = Field(default=False, description="collaborative: cancel the rest once too many have failed.")
+    join_timeout_seconds: Seconds | None = Field(
+        default=None, description="collaborative: how long to wait for all agents, in seconds; who is missing then counts as failed."
+    )
+    budget: BudgetConfig | None = Field(default=None, description="What one run of the flow may use at most. Default: no limit.")
+    on_busy: Literal["queue", "reject", "interrupt", "parallel"] = Field(
         default="queue",
-        description="What a second event of a busy session does: `queue` waits its turn.",
-        json_schema_extra={"const": "queue"},
+        description="What a second event of a busy session does: `queue` waits its turn, `reject` fails to be emitted, `interrupt` "
+        "cancels what is open and begins after that, `parallel` begins at once. For the main flow only.",
     )
     collaborative_agents: list[str] | None = Field(
         default=None, description="collaborative, mixed: who works in parallel. Default: all enabled agents."
@@ -198,9 +196,35 @@ class AgentConfig(Section):
     enabled: bool = Field(default=True, description="A disabled agent may not be reached by the chosen flow.")
     timeout_seconds: Seconds | None = Field(default=None, description="The longest time for one step, in seconds. Default: 300.")
     retry: RetryConfig | None = Field(default=None, description="The agent's own retry policy.")
+    isolation: Literal["task", "thread", "process"] = Field(
+        default="task",
+        description="Where the handler runs: `task` on the event loop (without `async`: in a thread), `thread` in a thread in any case, "
+        "`process` in a process of its own, which is killed when its time is up.",
+    )
+    fallback: list[str] = Field(default=[], description="Agents that answer in its place when it has failed for good, in this order.")
+    fallback_on: list[str] | None = Field(
+        default=None, description="Class names or codes of the errors for which `fallback` is used. Default: all."
+    )
+    default_output: Output | None = Field(
+        default=None, description="The answer when the agent and all its fallbacks have failed; the run is then `degraded`."
+    )
+    self_correct: Retries = Field(
+        default=0, description="Attempts, 0 to 100, that follow a failed one at once and are told what was wrong; retries come after them."
+    )
+    cache: CacheConfig | None = Field(default=None, description="How long answers serve other calls with the same input. Default: never.")
+    compensate: str | None = Field(default=None, description="The agent that undoes a step of this one when the run fails after it.")
+    budget: BudgetConfig | None = Field(default=None, description="What the agent may use at most in one run. Default: no limit.")
+    reserve_tokens: Tokens = Field(default=0, description="Tokens that each attempt sets aside of its budgets before it begins.")
     requires_approval: bool = Field(default=False, description="Each step of this agent waits until a person approves it.")
     approval_timeout_seconds: Seconds = Field(
         default=86_400.0, description="How long a step waits for its approval before it fails, in seconds; with `requires_approval`."
+    )
+    rate_limit: RateLimitConfig | None = Field(default=None, description="How often the agent is called. Default: no limit.")
+    circuit_breaker: CircuitBreakerConfig | None = Field(
+        default=None, description="When calls of a failing agent are rejected at once. Default: never."
+    )
+    queue_timeout_seconds: Seconds | None = Field(
+        default=None, description="How long a call waits for its rate limit and a worker, in seconds. Default: no limit."
     )
 
 
@@ -298,8 +322,11 @@ class Config(Section):
     journal: JournalConfig = Field(default_factory=JournalConfig, description="The journal.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="How much one run may record.")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="The log.")
+    telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig, description="Metrics and traces.")
     llm: LlmConfig | None = Field(default=None, description="The language model.")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="The runner.")
+    workers: dict[Name, WorkersConfig] = Field(default={}, description="Pools of workers, by the agent whose calls lease them.")
+    error_routing: ErrorRoutingConfig = Field(default_factory=ErrorRoutingConfig, description="Who handles a failed event.")
 
 
 class Fault(NamedTuple):

@@ -16,13 +16,20 @@ _PAGE = {
     "[orchestration]": "FlowConfig",
     "[orchestration.retry]": "RetryConfig",
     "[[orchestration.switch]]": "SwitchRule",
+    "[orchestration.budget]": "BudgetConfig",
     "[agents.<name>]": "AgentConfig",
+    "[agents.<name>.rate_limit]": "RateLimitConfig",
+    "[agents.<name>.circuit_breaker]": "CircuitBreakerConfig",
+    "[agents.<name>.cache]": "CacheConfig",
+    "[error_routing]": "ErrorRoutingConfig",
     "[journal]": "JournalConfig",
     "[limits]": "LimitsConfig",
     "[llm]": "LlmConfig",
     "[llm.api_key]": "SecretReference",
     "[logging]": "LoggingConfig",
     "[runner]": "RunnerConfig",
+    "[telemetry]": "TelemetryConfig",
+    "[workers.<name>]": "WorkersConfig",
 }
 _LATER = {"sections": (), "in a flow": ("orchestration",), "in an agent": ("agents", "x"), "in [llm]": ("llm",), "in [runner]": ("runner",)}
 _INTRODUCTION = """\

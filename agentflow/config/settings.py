@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from agentflow.config.display import MASK, KeyPath, dotted
 from agentflow.config.layers import Origin
-from agentflow.config.model import Config, Section
+from agentflow.config.model import Config
 from agentflow.config.secret import is_secret, without_user_info
+from agentflow.config.section import Section
 
 _VARIABLE = re.compile(r"\$\{(\w+)")
 

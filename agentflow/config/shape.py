@@ -9,7 +9,8 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from agentflow.config.display import KeyPath
-from agentflow.config.model import Config, Section
+from agentflow.config.model import Config
+from agentflow.config.section import Section
 
 Kind = Literal["table", "names", "list", "text", "integer", "number", "boolean", "open"]
 
@@ -72,7 +73,10 @@ def sections_with(key: str) -> list[str]:
 @cache
 def _tables() -> dict[str, Shape]:
     found: dict[str, Shape] = {}
-    for name in ("orchestration", "agents", "agent_flow", "llm", "logging", "runner", "journal", "limits"):
+    for name in (
+        *("orchestration", "agents", "agent_flow", "llm", "logging", "runner"),
+        *("journal", "limits", "telemetry", "workers", "error_routing"),
+    ):
         shape = root().keys[name]
         if shape.kind == "names" and shape.item is not None:
             found[f"{name}.<name>"] = shape.item

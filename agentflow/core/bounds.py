@@ -1,7 +1,8 @@
 """Bounds: what a plan can come to at most, counted before anything runs.
 
 Each figure is a worst case over all ways through the plan: every branch of a Par runs, every Loop uses all its rounds, a
-Branch takes its costliest case, every call fails until its last attempt.
+Branch takes its costliest case, every call fails until its last attempt, and so do those it falls back on. Then each flow goes
+on with the call that its `on_error` names, the costliest error handler is called, and every step is undone that can be.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Bounds:
     """The worst case of a plan.
 
     Attributes:
-        calls: attempts of agents, retries included.
-        steps: calls of agents, retries not counted.
+        calls: attempts of agents, retries, corrections and fallbacks included.
+        steps: calls of agents, each counted once however often it is retried, and whoever answers it.
         hops: hand-offs of route flows.
         wall_s: seconds from start to end, when every handler obeys its time limit, waits for approvals not counted; None when
             no number can hold it.
@@ -42,13 +43,13 @@ def bounds_of(plan: Node) -> Bounds:
 
 
 def worst_case_calls(plan: Node) -> int:
-    """Return how many attempts of agents there can be, retries included."""
-    return _counted(plan, lambda call: 1 + call.retry.max_retries)
+    """Return how many attempts of agents there can be, retries, corrections and fallbacks included."""
+    return _counted(plan, _attempts, 0) + _afterwards(plan, _attempts, 0)
 
 
 def worst_case_steps(plan: Node) -> int:
-    """Return how many calls of agents there can be, each counted once however often it is retried."""
-    return _counted(plan, lambda call: 1)
+    """Return how many calls of agents there can be, each counted once however often it is retried, and whoever answers it."""
+    return _counted(plan, lambda call: 1, 0) + _afterwards(plan, lambda call: 1, 0)
 
 
 def worst_case_hops(plan: Node) -> int:
@@ -66,9 +67,9 @@ def worst_case_seconds(plan: Node) -> float | None:
     """Return how long the plan can take, in seconds; None when that is beyond every number.
 
     A call takes its time limit at each attempt, and the longest waits between them. The branches of a Par go in waves of
-    its concurrency. A flow's own time limit cuts what is below it.
+    its concurrency. A flow's own time limit cuts what is below it, and a join's deadline its branches.
     """
-    seconds = _folded(plan, _seconds)
+    seconds = _folded(plan, _seconds) + _afterwards(plan, _time_of, 0.0)
     return seconds if isfinite(seconds) else None
 
 
@@ -77,40 +78,72 @@ def nodes_in(plan: Node) -> int:
     return _folded(plan, lambda node, parts: 1 + sum(parts))
 
 
-def _counted(plan: Node, of_call: Callable[[Call], int]) -> int:
-    def count(node: Node, parts: list[int]) -> int:
+def _counted(plan: Node, of_call: Callable[[Call], Figure], nothing: Figure) -> Figure:
+    """Add up a figure of each call as often as it can be made; of a Branch the case with the most."""
+
+    def count(node: Node, parts: list[Figure]) -> Figure:
         match node:
             case Call():
                 return of_call(node)
             case Seq() | Par():
-                return sum(parts)
+                total = sum(parts, nothing)
             case Loop():
-                return node.bound * parts[0]
+                total = _times(node.bound, parts[0])
             case Branch():
-                return max(parts, default=0)
+                total = max(parts, default=nothing)
             case _:
                 assert_never(node)
+        return total if node.flow is None or node.flow.rescue is None else total + of_call(node.flow.rescue)
 
     return _folded(plan, count)
+
+
+def _afterwards(plan: Node, of_call: Callable[[Call], Figure], nothing: Figure) -> Figure:
+    """Add up a figure of the calls of the phases after the main one: an error handler, and a compensator for each step."""
+
+    def undoing(call: Call) -> Figure:
+        return nothing if call.policy is None or call.policy.compensate is None else of_call(call.policy.compensate)
+
+    routes = None if isinstance(plan, Call) or plan.flow is None else plan.flow.errors
+    handlers = () if routes is None else routes.calls
+    return max(map(of_call, handlers), default=nothing) + _counted(plan, undoing, nothing)
+
+
+def _attempts(call: Call) -> int:
+    """Return how many attempts a step of this call can come to."""
+    policy = call.policy
+    if policy is None:
+        return 1 + call.retry.max_retries
+    return 1 + policy.self_correct + call.retry.max_retries + sum(map(_attempts, policy.fallback))
+
+
+def _time_of(call: Call) -> float:
+    """Return how long a step of this call can take: its time limit at each attempt, the waits between them, and its fallbacks."""
+    corrections = 0 if call.policy is None else call.policy.self_correct
+    seconds = call.timeout_s * (1 + corrections + call.retry.max_retries) + _waits(call.retry)
+    return seconds if call.policy is None else seconds + sum(map(_time_of, call.policy.fallback))
 
 
 def _seconds(node: Node, parts: list[float]) -> float:
     match node:
         case Call():
-            return node.timeout_s * (1 + node.retry.max_retries) + _waits(node.retry)
+            return _time_of(node)
         case Seq():
             seconds = sum(parts)
         case Par():
             waves = -(-len(parts) // max(1, node.concurrency))
             seconds = waves * max(parts, default=0.0)
+            seconds = seconds if node.join_timeout_s is None else min(seconds, node.join_timeout_s)
         case Loop():
             seconds = _times(node.bound, parts[0])
         case Branch():
             seconds = max(parts, default=0.0)
         case _:
             assert_never(node)
-    limit = node.flow.timeout_s if node.flow is not None else None
-    return seconds if limit is None else min(seconds, limit)
+    if node.flow is None:
+        return seconds
+    seconds += 0.0 if node.flow.rescue is None else _time_of(node.flow.rescue)
+    return seconds if node.flow.timeout_s is None else min(seconds, node.flow.timeout_s)
 
 
 def _waits(retry: Retry) -> float:
@@ -121,11 +154,11 @@ def _waits(retry: Retry) -> float:
     return total
 
 
-def _times(count: int, seconds: float) -> float:
+def _times(count: int, figure: Figure) -> Figure:
     try:
-        return count * seconds
+        return count * figure
     except OverflowError:
-        return inf
+        return figure * inf  # type: ignore[return-value] # only a float overflows
 
 
 def _folded(plan: Node, fold: Callable[[Node, list[Figure]], Figure]) -> Figure:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import assert_never
 
-from agentflow.core.plan import Branch, Call, Loop, Node, Par, Position, Seq, name_of
+from agentflow.core.outcome import HANDLER
+from agentflow.core.plan import Branch, Call, Loop, Node, Par, Position, Seq, children, name_of
 
 MOST_BOXES = 400
 COLOURS = {
@@ -39,6 +40,7 @@ def mermaid(plan: Node, statuses: Mapping[Position, str] | None = None) -> str:
     """
     drawing = _Drawing()
     piece = drawing.draw(plan, "0")
+    piece = drawing.handled(plan, piece)
     lines = ["flowchart TD", '    start(["event"])', *drawing.lines, '    done(["result"])']
     lines.append(f"    start --> {piece.entry}")
     lines += [_arrow(source, "done", label) for source, label in piece.exits]
@@ -58,8 +60,7 @@ class _Drawing:
         if len(self.boxes) >= MOST_BOXES:
             return self._box(f'["{escaped(name_of(node))} …"]', position)
         if isinstance(node, Call):
-            approval = "<br/>after approval" if node.approval_timeout_s is not None else ""
-            return self._box(f'["{escaped(node.agent)}{approval}"]', position)
+            return self._box(f'["{_label(node)}"]', position)
         if node.flow is None:
             return self._inside(node, position)
         title = f"{node.flow.name} ({node.flow.mode})"
@@ -68,7 +69,33 @@ class _Drawing:
         piece = self._inside(node, position)
         self.indent = self.indent[:-4]
         self._line("end")
-        return piece
+        rescue = node.flow.rescue
+        if rescue is None or isinstance(node, Par):
+            return piece
+        step = self._box(f'["{_label(rescue)}"]', _place_of_rescue(node, position))
+        self._line(f'frame{_id(position)} -.->|"on error"| {step.entry}')
+        return _Piece(piece.entry, (*piece.exits, *step.exits))
+
+    def handled(self, plan: Node, piece: _Piece) -> _Piece:
+        """Draw who handles the failure of a main flow, each once."""
+        routes = None if isinstance(plan, Call) or plan.flow is None else plan.flow.errors
+        if routes is None:
+            return piece
+        labels: dict[str, list[str]] = {}
+        for kind, table in (("code", routes.codes), ("severity", routes.severities), ("category", routes.categories)):
+            for key, call in table.items():
+                labels.setdefault(_label(call), []).append(f"{kind} {key}")
+        if routes.default is not None:
+            labels.setdefault(_label(routes.default), []).append("any failure")
+        exits = list(piece.exits)
+        for index, (label, keys) in enumerate(labels.items()):
+            name = f"handler{index}"
+            if len(labels) == 1:
+                self.boxes[HANDLER] = name
+            self._line(f'{name}["{label}"]')
+            self._line(_arrow("frame0", name, ", ".join(keys)).strip().replace("-->", "-.->"))
+            exits.append((name, ""))
+        return _Piece(piece.entry, tuple(exits))
 
     def _inside(self, node: Seq | Par | Loop | Branch, position: str) -> _Piece:
         match node:
@@ -102,7 +129,10 @@ class _Drawing:
             self._line(f"{fork} --> {piece.entry}")
             for source, label in piece.exits:
                 self._line(_arrow(source, join, label).strip())
-        self._line(f'{join}{{{{"merge: {escaped(node.merge.default)}"}}}}')
+        told = [f"merge: {escaped(node.merge.default)}"]
+        told += [] if node.quorum is None else [f"{node.quorum} must succeed"]
+        told += [] if node.join_timeout_s is None else [f"after {node.join_timeout_s:g} s at most"]
+        self._line(f'{join}{{{{"{"<br/>".join(told)}"}}}}')
         return _Piece(fork, ((join, ""),))
 
     def _loop(self, node: Loop, position: str) -> _Piece:
@@ -150,6 +180,24 @@ class _Drawing:
 
     def _line(self, text: str) -> None:
         self.lines.append(self.indent + text)
+
+
+def _label(call: Call) -> str:
+    """Return what stands in a call's box: its agent, what it waits for, and who else may be called for it."""
+    told = [call.agent]
+    if call.approval_timeout_s is not None:
+        told.append("after approval")
+    if call.policy is not None and call.policy.fallback:
+        told.append(f"or else {', '.join(other.agent for other in call.policy.fallback)}")
+    if call.policy is not None and call.policy.compensate is not None:
+        told.append(f"undone by {call.policy.compensate.agent}")
+    return "<br/>".join(map(escaped, told))
+
+
+def _place_of_rescue(node: Node, position: str) -> str:
+    if isinstance(node, Loop):
+        return f"{position}#1.{len(children(node.body))}" if node.is_handoff else f"{position}#end"
+    return f"{position}.{len(children(node))}"
 
 
 def _coloured(boxes: Mapping[str, str], statuses: Mapping[Position, str]) -> list[str]:

@@ -14,6 +14,7 @@ from agentflow.errors import InvalidEventError, InvalidValueError
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MAX_TEXT_CHARS = 4096
 _LATEST = 1e12  # seconds since the epoch: far beyond any calendar, and near enough to be written out
+W3C = ("traceparent", "tracestate")  # in the metadata: which trace the event is part of
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})  # most events have none: they share this
 _STEERING = frozenset({"route", "orchestration_override"})  # read from the event, not copied into the state
 _NO_DATA: dict[str, Any] = {}  # never changed: each view has copies
@@ -61,7 +62,8 @@ class Event:
     Args:
         target: name of the agent or flow it is meant for; modes other than route may ignore it. "" when there is none.
         data: a JSON object, default `{}`; copied. What is not JSON is refused when the event is emitted.
-        metadata: str to str, default `{}`. `route`, `orchestration_override`, `agent_timeout` and `session_id` have a meaning.
+        metadata: str to str, default `{}`. `route`, `orchestration_override`, `agent_timeout`, `session_id`, `traceparent`
+            and `tracestate` have a meaning.
         session_id: events of one session run one after another; None (the default) makes the event its own session.
         id: 1-128 characters of `A-Za-z0-9_.:-`; a fresh one when None.
         timestamp: seconds since the epoch; the present when None.
@@ -158,6 +160,19 @@ class Event:
         twin = object.__new__(Event)
         twin._content = self._content
         twin._own = twin._own_metadata = None
+        return twin
+
+    def view_with(self, data: Mapping[str, Json]) -> Event:
+        """Return a view whose data are a copy of `data`."""
+        twin = self.view()
+        twin._own = copy_json(dict(data))  # type: ignore[assignment] # noqa: SLF001 - Event's own; a dict gives a dict
+        return twin
+
+    def view_in(self, metadata: Mapping[str, str]) -> Event:
+        """Return the event as it is, with more metadata."""
+        twin = self.view()
+        twin._own = None if self._own is None else _copied(self._own)  # noqa: SLF001 - Event's own
+        twin._own_metadata = {**self.metadata, **metadata}  # noqa: SLF001
         return twin
 
     def first_route(self) -> str | None:

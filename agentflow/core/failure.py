@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from agentflow.core.category import SEVERITIES, category_of, severity_of
 from agentflow.core.row import Row
 from agentflow.core.values import Json
 from agentflow.errors import AgentflowError
+
+LONGEST_CATEGORY = 64  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Failure(Row):
         message: the exception's text.
         attempts: how often the agent was tried.
         kinds: the names of the exception's class and its bases, for retry policies.
+        told_category, told_severity: what the exception itself says of them by attributes of these names, "" for nothing.
         exception: the exception itself while in the process that raised it.
     """
 
@@ -35,6 +39,18 @@ class Failure(Row):
     attempts: int = 1
     kinds: tuple[str, ...] = ()
     exception: BaseException | None = None
+    told_category: str = ""
+    told_severity: str = ""
+
+    @property
+    def category(self) -> str:
+        """What sort of failure it is, e.g. `timeout`: what the exception says itself, else by its code and class; never by its words."""
+        return self.told_category or category_of(self.code, self.kinds)
+
+    @property
+    def severity(self) -> str:
+        """How grave it is: low, medium, high or critical; what the exception says itself, else by its class and category."""
+        return self.told_severity or severity_of(self.category, self.kinds)
 
     def to_dict(self) -> dict[str, Json]:
         """Return the failure as JSON."""
@@ -68,6 +84,8 @@ def failure_of(error: BaseException, *, attempts: int = 1) -> Failure:
         attempts=attempts,
         kinds=tuple(_name(base) for base in _bases(kind) if base is not object),
         exception=error,
+        told_category=_attribute(error, "category"),
+        told_severity=severity if (severity := _attribute(error, "severity")) in SEVERITIES else "",
     )
 
 
@@ -81,6 +99,15 @@ def _code(error: BaseException) -> object:
         return error.code if isinstance(error, AgentflowError) else getattr(type(error), "code", None)
     except BaseException:  # noqa: BLE001 - a class may answer with anything when asked for an attribute
         return None
+
+
+def _attribute(error: BaseException, name: str) -> str:
+    """Return what an exception says of itself, "" when it is no short text."""
+    try:
+        told = getattr(error, name, None)
+    except BaseException:  # noqa: BLE001 - an exception may answer with anything when asked for an attribute
+        return ""
+    return told if type(told) is str and len(told) <= LONGEST_CATEGORY and _has_utf8_form(told) else ""
 
 
 def _text(error: BaseException) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentflow.core.failure import Failure
-from agentflow.core.plan import Branch, Call, Loop, Node, Par, Position, name_of
+from agentflow.core.plan import Branch, Call, Loop, Node, Par, Position, children, name_of
 from agentflow.core.state import MISSING, REMOVED, Scope
+from agentflow.core.values import Json
 
 OPEN, DONE, FAILED = 0, 1, 2
+LOOP_KEYS = ("iteration", "loop_complete", "loop_completed")
 
 
 class Frame:
@@ -21,6 +25,10 @@ class Frame:
         *("node", "parent", "index", "outer", "scope", "status"),
         *("child", "failure", "frames", "is_filling", "left", "round", "route", "trail"),
     )
+
+    # What the frames of special calls say otherwise:
+    given: Mapping[str, Json] | None = None  # the call's own event data, in place of the event's
+    is_after: bool = False  # it belongs to a phase after the main one, e.g. an error handler
 
     node: Node
     parent: Frame | None
@@ -82,15 +90,34 @@ class Frame:
             frame = frame.parent
         return False
 
-    def drop_keys(self, keys: tuple[str, ...]) -> None:
+    def fold(self) -> None:
+        """Hand what a nested flow or a loop settled in its own scope to the scope around it."""
+        scope, node, outer = self.scope, self.node, self.outer
+        if type(node) is Loop and not node.is_handoff:
+            self._drop_loop_keys()
+        outer.apply(patch := scope.patch())
+        if scope.outputs:
+            outer.keep(scope.outputs)
+        if node.flow is not None and not self.is_main:  # type: ignore[union-attr] # a call has no scope of its own
+            outer.keep({node.flow.name: patch})  # type: ignore[union-attr]
+
+    def _drop_loop_keys(self) -> None:
         """Take a counting loop's own keys out of the state: an enclosing loop's come back, what was emitted does not."""
         above = self.parent
         while above is not None and not (type(above.node) is Loop and not above.node.is_handoff):
             above = above.parent
-        for key in keys:
+        for key in LOOP_KEYS:
             self.scope.entries.pop(key, None)
             if above is None and self.outer.lookup(key) is not MISSING:
                 self.scope.entries[key] = REMOVED
+
+    @property
+    def is_live(self) -> bool:
+        """Whether this frame and all around it are open."""
+        frame: Frame | None = self
+        while frame is not None and frame.status == OPEN:
+            frame = frame.parent
+        return frame is None
 
     @property
     def is_main(self) -> bool:
@@ -118,3 +145,46 @@ class Frame:
         if type(self.node) is Par:
             return [frame for frame in self.frames if frame is not None]
         return [] if self.child is None else [self.child]
+
+
+class SpecialFrame(Frame):
+    """A call that is no step of the plan: it ends a failed flow, handles a run's failure, or undoes a step.
+
+    `failure` is what it is called for. `mark` is its whole position where it stands below no flow, else "".
+    """
+
+    __slots__ = ("given", "is_after", "mark")
+
+    given: Mapping[str, Json]
+    mark: Position
+
+    def __init__(self, call: Call, parent: Frame | None, place: int | Position, scope: Scope, failure: Failure) -> None:
+        is_after = isinstance(place, str)
+        super().__init__(call, parent, 0 if isinstance(place, str) else place, scope)
+        self.mark = place if isinstance(place, str) else ""
+        self.is_after = is_after
+        self.failure = failure
+        self.given = {}
+
+    @property
+    def position(self) -> Position:
+        """Its own, e.g. `!`, or the one after its flow's last step."""
+        return self.mark or super().position
+
+    @property
+    def stage(self) -> str:
+        """As of every frame; its agent where it stands below no flow."""
+        return name_of(self.node) if self.mark else super().stage
+
+
+def child_at(node: Node, index: int) -> Node:
+    """Return the child of a node with this index; the one after the last is the call that ends the flow when it has failed.
+
+    Raises:
+        IndexError: there is none.
+    """
+    cases = children(node.body) if type(node) is Loop and node.is_handoff else children(node)
+    flow = None if isinstance(node, Call) else node.flow
+    if flow is not None and flow.rescue is not None and index == len(cases):
+        return flow.rescue
+    return cases[index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from agentflow.core.category import SEVERITIES
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import DONE, Frame
 from agentflow.core.merge import Conflict, merge_patches
@@ -43,10 +44,30 @@ def settle_branches(par: Frame, node: Par) -> tuple[Failure | None, list[Conflic
     return None, conflicts
 
 
-def join_error(node: Par, failed: Sequence[Frame]) -> Failure | None:
-    """Say what is wrong when more branches failed than the node's threshold allows, or all; None when it is to be borne."""
+def is_lost(node: Par, failed: int) -> bool:
+    """Say whether a join fails when so many of its branches have failed, whatever the others come to."""
     total = len(node.branches)
-    if len(failed) < total and len(failed) / total <= node.failure_threshold:
+    if node.quorum is not None:
+        return total - failed < node.quorum
+    return failed == total or failed / total > node.failure_threshold
+
+
+def join_error(node: Par, failed: Sequence[Frame]) -> Failure | None:
+    """Say what is wrong when more branches failed than the node's threshold or quorum allows, or all; None when it is to be borne.
+
+    Where all failed branches are of one category the join is, too; it is as grave as the gravest of them.
+    """
+    total = len(node.branches)
+    if not is_lost(node, len(failed)):
         return None
     told = "; ".join(f"{name_of(frame.node)}: {frame.failure.type}: {frame.failure.message}" for frame in failed)
-    return failure_of(JoinError(f"{len(failed)} of {total} branches failed ({told})", hint="failure_threshold sets how many may"))
+    if node.quorum is None:
+        what, hint = f"{len(failed)} of {total} branches failed", "failure_threshold sets how many may"
+    else:
+        what, hint = f"{total - len(failed)} of {total} branches succeeded, {node.quorum} must", "quorum sets how many must"
+    categories = {frame.failure.category for frame in failed}
+    return replace(
+        failure_of(JoinError(f"{what} ({told})", hint=hint)),
+        told_category=categories.pop() if len(categories) == 1 else "",
+        told_severity=max((frame.failure.severity for frame in failed), key=SEVERITIES.index),
+    )

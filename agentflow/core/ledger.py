@@ -6,7 +6,9 @@ reserved never come to more than the budget by a reservation, and an attempt tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 from agentflow.core.row import Row
 from agentflow.core.values import Json
@@ -54,12 +56,20 @@ NAMES = tuple(field.name for field in fields(Figures))
 
 @dataclass(frozen=True, slots=True)
 class BudgetSnapshot(Row):
-    """How a budget stands. `remaining` has None where there is no limit, and is never below 0."""
+    """How a budget stands; it does not change any more.
 
-    consumed: dict[str, float]
-    reserved: dict[str, float]
-    limit: dict[str, float | None]
-    remaining: dict[str, float | None]
+    Attributes:
+        consumed: what was used, by figure: tokens, cost_usd, seconds, calls.
+        reserved: what attempts in flight have set aside.
+        limit: what may be used; None for as much as one likes.
+        remaining: what is neither used nor reserved; None where there is no limit, and never below 0.
+        exhausted: the figure that is used up, "" while none is.
+    """
+
+    consumed: Mapping[str, float]
+    reserved: Mapping[str, float]
+    limit: Mapping[str, float | None]
+    remaining: Mapping[str, float | None]
     exhausted: str
 
     def to_dict(self) -> dict[str, Json]:
@@ -78,11 +88,10 @@ class Ledger:
 
     __slots__ = ("budget", "is_warned", "reserved", "used")
 
-    def __init__(self, budget: Budget, used: Figures = Figures()) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.used = used
-        self.reserved = Figures()
-        self.is_warned = bool(self._over(budget.warn_at))
+        self.used = self.reserved = Figures()
+        self.is_warned = False
 
     def lacks(self, wanted: Figures) -> str:
         """Return the figure that does not suffice for an attempt that reserves `wanted`, "" when all do.
@@ -90,7 +99,7 @@ class Ledger:
         Nothing begins once a figure is used up; what is reserved counts as used.
         """
         for name, limit in self.limits():
-            taken, more = self._taken(name), float(getattr(wanted, name))
+            taken, more = self.taken(name), float(getattr(wanted, name))
             if taken >= limit or taken + more > limit:
                 return name
         return ""
@@ -103,7 +112,7 @@ class Ledger:
         """Put what an attempt used in the place of what it had reserved; True when that passes the warning's mark for the first time."""
         self.reserved -= wanted
         self.used += used
-        if self.is_warned or not self._over(self.budget.warn_at):
+        if self.is_warned or not self.over(self.budget.warn_at):
             return False
         self.is_warned = True
         return True
@@ -111,18 +120,22 @@ class Ledger:
     def snapshot(self) -> BudgetSnapshot:
         """Return how the budget stands."""
         limits = {name: getattr(self.budget, name) for name in NAMES}
-        remaining = {name: None if limit is None else max(limit - self._taken(name), 0) for name, limit in limits.items()}
+        remaining = {name: None if limit is None else max(limit - self.taken(name), 0) for name, limit in limits.items()}
         used, reserved = ({name: getattr(figures, name) for name in NAMES} for figures in (self.used, self.reserved))
-        return BudgetSnapshot(used, reserved, limits, remaining, self._over(1.0))
+        views = MappingProxyType(used), MappingProxyType(reserved), MappingProxyType(limits), MappingProxyType(remaining)
+        return BudgetSnapshot(*views, self.over(1.0))
 
-    def _over(self, share: float) -> str:
+    def over(self, share: float) -> str:
+        """Return the first figure of which a share of its limit is used, "" for none."""
         for name, limit in self.limits():
             if getattr(self.used, name) >= limit * share:
                 return name
         return ""
 
-    def _taken(self, name: str) -> float:
-        return float(getattr(self.used, name) + getattr(self.reserved, name))
+    def taken(self, name: str) -> float:
+        """Return how much of a figure is used or reserved."""
+        taken: float = getattr(self.used, name) + getattr(self.reserved, name)  # a whole number stays one
+        return taken
 
     def limits(self) -> list[tuple[str, float]]:
         """Return the figures that are bounded, with their bounds."""

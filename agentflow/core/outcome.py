@@ -10,14 +10,18 @@ from agentflow.core.failure import Failure
 from agentflow.core.merge import Conflict
 from agentflow.core.plan import Position
 from agentflow.core.state import Patch
-from agentflow.errors import HistoryLimitError, HopLimitError, JoinError
+from agentflow.errors import AttemptLimitError, HistoryLimitError, HopLimitError, JoinError
 
 _REASONS = {
     HopLimitError.code: "hop_limit",
     HistoryLimitError.code: "history_limit",
     JoinError.code: "threshold",
+    AttemptLimitError.code: "attempt_limit",
     "timeout": "timeout",
+    "budget": "budget",
 }
+HANDLER, COMPENSATION = "!", "~"  # how positions of the phases after the main one begin
+_PHASES = {"": -1, HANDLER: 1, COMPENSATION: 2}
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -28,14 +32,16 @@ Answer: TypeAlias = Patch | Failure  # what a call came to
 class Outcome:
     """How a walk stands or ended.
 
-    `reason` is completed, partial, condition_met, max_iterations, hop_limit, history_limit,
-    threshold, timeout or error.
+    `reason` is completed, partial, degraded, condition_met, max_iterations, hop_limit, history_limit, attempt_limit, threshold,
+    timeout, budget or error. `handling` says what came of the error handler: "" (none was called), recovered, handled or failed.
     `errors` has the failure of each agent or flow that failed for good, `conflicts` the keys on which branches collided.
     """
 
     reason: str = "completed"
     failure: Failure | None = None
     is_partial: bool = False
+    is_degraded: bool = False
+    handling: str = ""
     errors: dict[str, Failure] = field(default_factory=dict)
     conflicts: list[Conflict] = field(default_factory=list)
 
@@ -44,16 +50,24 @@ class Outcome:
         if name not in self.errors or _rank(self.errors[name].position) <= _rank(failure.position):
             self.errors[name] = failure
 
+    def degrade(self, failure: Failure) -> None:
+        """Keep the failure of a step that its `default_output` has answered."""
+        self.is_degraded = True
+        self.tell(failure.agent, failure)
+
     def close(self) -> None:
         """Say why the walk ended, and put all in the plan's order, in which order soever its calls were completed."""
         if self.failure is not None:
             self.reason = _REASONS.get(self.failure.code, "error")
         elif self.is_partial and self.reason == "completed":
             self.reason = "partial"
+        elif self.is_degraded and self.reason == "completed":
+            self.reason = "degraded"
         if len(self.errors) > 1:
             self.errors = dict(sorted(self.errors.items(), key=lambda item: (_rank(item[1].position), item[0])))
         self.conflicts.sort(key=lambda conflict: _rank(conflict.position))
 
 
 def _rank(position: Position) -> list[int]:
-    return [int(number) for number in _NUMBERS.findall(position)]
+    """Return what orders positions: of the run as a whole, of steps as they stand in the plan, of the handler, of compensators."""
+    return [_PHASES.get(position[:1], 0), *(int(number) for number in _NUMBERS.findall(position))]

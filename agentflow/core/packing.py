@@ -87,6 +87,10 @@ def pack_failure(failure: Failure) -> dict[str, Json]:
         row["attempts"] = failure.attempts
     if failure.kinds:
         row["kinds"] = list(failure.kinds)
+    if failure.told_category:
+        row["category"] = failure.told_category
+    if failure.told_severity:
+        row["severity"] = failure.told_severity
     return row
 
 
@@ -99,7 +103,11 @@ def unpack_failure(row: object) -> Failure:
     table = mapping(row)
     type_, code, agent, position, stage = (text(table.get(name, "")) for name in _TEXTS)
     return Failure(
-        text(table.get("message")), type_, code, agent, position, stage, whole(table.get("attempts", 1)), texts(table.get("kinds", []))
+        *(text(table.get("message")), type_, code, agent, position, stage),
+        whole(table.get("attempts", 1)),
+        texts(table.get("kinds", [])),
+        told_category=text(table.get("category", "")),
+        told_severity=text(table.get("severity", "")),
     )
 
 

@@ -10,7 +10,7 @@ round of the loop that is the root's third child.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeAlias, assert_never, final
 
 from agentflow.core.ledger import Budget
@@ -21,6 +21,7 @@ from agentflow.errors import RuleError
 Position: TypeAlias = str
 ORDERED = Merge()
 MAX_PROCESS_DEATHS = 3
+MAX_TOTAL_ATTEMPTS = 1000
 STOP, CONTINUE = "stop", "continue"
 
 
@@ -84,7 +85,8 @@ class Flow:
     `max_process_deaths` (default 3, 1 to 100) is how often a process may die while one of its steps runs: of the flow's own
     steps, not of those of a flow in it. `on_error` says what a failed step does to a sequence or loop: "stop" ends it, "continue"
     does not; with a `rescue` that call is the flow's last step instead. `budget` bounds what the flow uses, `errors` (of the main
-    flow only) says who handles its failure.
+    flow only) says who handles its failure. `max_total_attempts` (of the main flow, default 1000) is how many attempts a run makes
+    because others have failed: retries, fallbacks and corrections together.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Flow:
     rescue: Call | None = None
     budget: Budget | None = None
     errors: ErrorRoutes | None = None
+    max_total_attempts: int = MAX_TOTAL_ATTEMPTS
 
 
 @final
@@ -123,7 +126,7 @@ class Policy:
         default_output: the answer when all have failed; the run is then degraded.
         self_correct: how many attempts follow a failed one at once, told what was wrong with it.
         cache_s: how many seconds an answer serves other calls with the same input; None: not at all.
-        compensate: the agent that undoes the step when a later one fails for good, "" for none.
+        compensate: the call that undoes the step when a later one fails for good; None for none.
         budget: what the agent may use in one run.
         reserve_tokens: how many tokens an attempt sets aside before it begins.
     """
@@ -133,7 +136,7 @@ class Policy:
     default_output: Mapping[str, Json] | None = None
     self_correct: int = 0
     cache_s: float | None = None
-    compensate: str = ""
+    compensate: Call | None = None
     budget: Budget | None = None
     reserve_tokens: int = 0
 
@@ -146,6 +149,12 @@ class ErrorRoutes:
     codes: Mapping[str, Call] = field(default_factory=dict)
     severities: Mapping[str, Call] = field(default_factory=dict)
     categories: Mapping[str, Call] = field(default_factory=dict)
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All who may be called."""
+        named = (call for table in (self.codes, self.severities, self.categories) for call in table.values())
+        return (*(() if self.default is None else (self.default,)), *named)
 
 
 @final
@@ -230,6 +239,17 @@ def children(node: Node) -> tuple[Node, ...]:
             assert_never(node)
 
 
+def calls_beside(node: Node) -> tuple[Call, ...]:
+    """Return the calls that a node makes beside its children: to fall back on, to compensate, to end a failed flow, to handle a failure."""
+    if isinstance(node, Call):
+        policy = node.policy
+        return () if policy is None else (*policy.fallback, *(() if policy.compensate is None else (policy.compensate,)))
+    flow = node.flow
+    if flow is None:
+        return ()
+    return (*(() if flow.rescue is None else (flow.rescue,)), *(() if flow.errors is None else flow.errors.calls))
+
+
 def walk_nodes(node: Node) -> Iterator[Node]:
     """Yield a node and all below it, depth first, in declared order; a flow that stands in several places only once.
 
@@ -244,9 +264,34 @@ def walk_nodes(node: Node) -> Iterator[Node]:
             stack.extend(reversed(children(current)))
 
 
+def calls_of(node: Node) -> tuple[Call, ...]:
+    """Return the calls that a plan can make: those of its steps in declared order, then those beside them."""
+    nodes = tuple(walk_nodes(node))
+    found = {id(call): call for call in nodes if isinstance(call, Call)}
+    waiting = [call for one in nodes for call in calls_beside(one)]
+    for call in waiting:  # grows while it is gone through: a call that is made beside another one has calls beside it, too
+        if id(call) not in found:
+            found[id(call)] = call
+            waiting.extend(calls_beside(call))
+    return tuple(found.values())
+
+
 def agents_of(node: Node) -> tuple[str, ...]:
-    """Return the names of the agents a plan can call, each once, in declared order."""
-    return tuple(dict.fromkeys(found.agent for found in walk_nodes(node) if isinstance(found, Call)))
+    """Return the names of the agents a plan can call, each once: those of its steps in declared order, then those beside them."""
+    return tuple(dict.fromkeys(call.agent for call in calls_of(node)))
+
+
+def is_timed(node: Node, *, is_main: bool) -> bool:
+    """Say whether a node has a clock beside its run's: a nested flow with a time limit, or a join with a deadline."""
+    if isinstance(node, Call):
+        return False
+    has_limit = node.flow is not None and node.flow.timeout_s is not None and not is_main
+    return has_limit or (isinstance(node, Par) and node.join_timeout_s is not None)
+
+
+def has_clocks(plan: Node) -> bool:
+    """Say whether a node of a plan has a clock beside its run's."""
+    return any(is_timed(node, is_main=node is plan) for node in walk_nodes(plan))
 
 
 def name_of(node: Node) -> str:
@@ -262,10 +307,12 @@ def to_dict(node: Node) -> dict[str, Json]:
     match node:
         case Call():
             row |= {"agent": node.agent, "timeout_seconds": node.timeout_s, "max_retries": node.retry.max_retries}
-            return row | {"approval_timeout_seconds": node.approval_timeout_s}
+            row |= {"approval_timeout_seconds": node.approval_timeout_s}
+            return row if node.policy is None else row | _policy_row(node.policy)
         case Par():
             row |= {"max_concurrency": node.concurrency, "failure_threshold": node.failure_threshold, "merge": node.merge.default}
             row |= {"merge_keys": dict(node.merge.keys)} if node.merge.keys else {}
+            row |= _given(quorum=node.quorum, fail_fast=node.fail_fast, join_timeout_seconds=node.join_timeout_s)
         case Loop():
             row |= {"bound": node.bound, "until": node.until.source if node.until else None, "hands_on": node.is_handoff}
         case Branch():
@@ -276,7 +323,41 @@ def to_dict(node: Node) -> dict[str, Json]:
         case _:
             assert_never(node)
     if node.flow is not None:
-        row |= {"flow": node.flow.name, "mode": node.flow.mode, "flow_timeout_seconds": node.flow.timeout_s}
-        row["max_process_deaths"] = node.flow.max_process_deaths
+        row |= _flow_row(node.flow)
     row["steps"] = [to_dict(child) for child in children(node)]
     return row
+
+
+def _policy_row(policy: Policy) -> dict[str, Json]:
+    return _given(
+        fallback=[to_dict(call) for call in policy.fallback],
+        fallback_on=None if policy.fallback_on is None else list(policy.fallback_on),
+        default_output=None if policy.default_output is None else dict(policy.default_output),
+        self_correct=policy.self_correct,
+        cache_seconds=policy.cache_s,
+        compensate=None if policy.compensate is None else to_dict(policy.compensate),
+        budget=_budget_row(policy.budget),
+        reserve_tokens=policy.reserve_tokens,
+    )
+
+
+def _flow_row(flow: Flow) -> dict[str, Json]:
+    row: dict[str, Json] = {"flow": flow.name, "mode": flow.mode, "flow_timeout_seconds": flow.timeout_s}
+    row["max_process_deaths"] = flow.max_process_deaths
+    row["on_error"] = flow.on_error if flow.rescue is None else f"route:{flow.rescue.agent}"
+    row |= _given(rescue=None if flow.rescue is None else to_dict(flow.rescue), budget=_budget_row(flow.budget))
+    if flow.errors is not None:
+        routes = flow.errors
+        row["error_handler"] = None if routes.default is None else to_dict(routes.default)
+        for name, table in (("code", routes.codes), ("severity", routes.severities), ("category", routes.categories)):
+            row[f"{name}_handlers"] = {key: to_dict(call) for key, call in table.items()}
+    return row
+
+
+def _budget_row(budget: Budget | None) -> Json:
+    return None if budget is None else _given(**{one.name: getattr(budget, one.name) for one in fields(budget)})
+
+
+def _given(**row: Json) -> dict[str, Json]:
+    """Leave out what is not asked for."""
+    return {name: value for name, value in row.items() if value is not None and value is not False and value not in (0, [])}

@@ -8,7 +8,7 @@ A field that came after version 1 is left out where it has its default: so old p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from json import JSONEncoder
 from types import MappingProxyType
@@ -17,7 +17,16 @@ from typing import TypeAlias, assert_never
 from agentflow.core.codec import loads
 from agentflow.core.merge import NAMED_POLICIES, Combine, Merge
 from agentflow.core.packing import MisfitError, mapping, number, text, texts, whole
-from agentflow.core.plan import MAX_PROCESS_DEATHS, Branch, Call, Condition, Flow, Loop, Node, Par, Retry, Seq, children
+from agentflow.core.plan import MAX_PROCESS_DEATHS, Branch, Call, Condition, Flow, Loop, Node, Par, Retry, Seq, calls_beside, children
+from agentflow.core.policy_codec import (
+    pack_flow_policies,
+    pack_join,
+    pack_policy,
+    positive,
+    unpack_flow_policies,
+    unpack_join,
+    unpack_policy,
+)
 from agentflow.core.values import Json
 from agentflow.errors import InvalidValueError, JournalDamagedError, JournalVersionError
 
@@ -43,14 +52,13 @@ def encode_plan(plan: Node) -> bytes:
     stack = [plan]
     while stack:
         node = stack[-1]
-        parts = children(node)
-        missing = [part for part in parts if id(part) not in places]
+        missing = [part for part in (*children(node), *calls_beside(node)) if id(part) not in places]
         if missing:
             stack.extend(reversed(missing))
             continue
         stack.pop()
         if id(node) not in places:
-            row = _pack(node, [places[id(part)] for part in parts])
+            row = _pack(node, places)
             try:
                 told = _dumps(row)
             except ValueError as error:
@@ -104,20 +112,23 @@ def decode_plan(plan_hash: str, encoded: bytes, rule: MakeRule, function: FindFu
 # --- writing ---
 
 
-def _pack(node: Node, parts: list[int]) -> Table:
+def _pack(node: Node, places: Mapping[int, int]) -> Table:
+    """Return a node's row; `places` says where those below and beside it stand, by identity."""
     row: Table = {"kind": type(node).__name__}
-    if parts:
-        row["parts"] = list(parts)
+    if parts := children(node):
+        row["parts"] = [places[id(part)] for part in parts]
     match node:
         case Call():
             row |= {"agent": node.agent, "timeout_s": float(node.timeout_s), "retry": _pack_retry(node.retry)}
-            return row if node.approval_timeout_s is None else row | {"approval_timeout_s": float(node.approval_timeout_s)}
+            row |= {} if node.approval_timeout_s is None else {"approval_timeout_s": float(node.approval_timeout_s)}
+            return row if node.policy is None else row | {"policy": pack_policy(node.policy, places)}
         case Seq():
             pass
         case Par():
             row["concurrency"] = node.concurrency
             row["failure_threshold"] = float(node.failure_threshold)
             row["merge"] = {"default": node.merge.default, "keys": dict(node.merge.keys)}
+            row |= pack_join(node)
         case Loop():
             row |= {"bound": node.bound, "until": node.until.source if node.until is not None else None, "is_handoff": node.is_handoff}
         case Branch():
@@ -127,7 +138,7 @@ def _pack(node: Node, parts: list[int]) -> Table:
         case _:
             assert_never(node)
     if node.flow is not None:
-        row["flow"] = _pack_flow(node.flow)
+        row["flow"] = _pack_flow(node.flow) | pack_flow_policies(node.flow, places)
     return row
 
 
@@ -154,19 +165,20 @@ def _unpack(row: Table, nodes: list[Node], rule: MakeRule, function: FindFunctio
     kind = text(row["kind"])
     if kind == "Call":
         approval_s = None if "approval_timeout_s" not in row else number(row["approval_timeout_s"])
-        return Call(text(row["agent"]), number(row["timeout_s"]), _unpack_retry(mapping(row["retry"])), approval_s)
+        policy = None if "policy" not in row else unpack_policy(mapping(row["policy"]), nodes)
+        return Call(text(row["agent"]), number(row["timeout_s"]), _unpack_retry(mapping(row["retry"])), approval_s, policy)
     parts = tuple(nodes[whole(at)] for at in _listed(row["parts"]))
     if not parts:
         raise MisfitError(f"a {kind} of nothing")
-    flow = None if "flow" not in row else _unpack_flow(mapping(row["flow"]))
+    flow = None if "flow" not in row else _unpack_flow(mapping(row["flow"]), nodes)
     if kind == "Seq":
         return Seq(parts, flow)
     if kind == "Par":
         merge = _unpack_merge(mapping(row["merge"]), function)
-        return Par(parts, _positive(row["concurrency"]), number(row["failure_threshold"]), merge, flow)
+        return Par(parts, positive(row["concurrency"]), number(row["failure_threshold"]), merge, flow, **unpack_join(row, len(parts)))
     if kind == "Loop":
         until = None if row["until"] is None else rule(text(row["until"]))
-        return _checked(Loop(parts[0], _positive(row["bound"]), until, row["is_handoff"] is True, flow))
+        return _checked(Loop(parts[0], positive(row["bound"]), until, row["is_handoff"] is True, flow))
     if kind == "Branch":
         return _unpack_branch(row, parts, flow, rule)
     raise MisfitError(f"no node is a {kind[:40]}")
@@ -190,10 +202,11 @@ def _checked(loop: Loop) -> Loop:
     return loop
 
 
-def _unpack_flow(row: Table) -> Flow:
+def _unpack_flow(row: Table, nodes: Sequence[Node]) -> Flow:
     limit_s = row["timeout_s"]
-    deaths = _positive(row.get("max_process_deaths", MAX_PROCESS_DEATHS))
-    return Flow(text(row["name"]), text(row["mode"]), None if limit_s is None else number(limit_s), deaths)
+    deaths = positive(row.get("max_process_deaths", MAX_PROCESS_DEATHS))
+    flow = Flow(text(row["name"]), text(row["mode"]), None if limit_s is None else number(limit_s), deaths)
+    return unpack_flow_policies(flow, row, nodes)
 
 
 def _unpack_merge(row: Table, function: FindFunction) -> Merge:
@@ -206,12 +219,6 @@ def _unpack_retry(row: Table) -> Retry:
     initial_delay_s, max_delay_s, factor = (number(row[name]) for name in ("initial_delay_s", "max_delay_s", "factor"))
     retryable = None if row["retryable"] is None else texts(row["retryable"])
     return Retry(whole(row["max_retries"]), initial_delay_s, max_delay_s, factor, row["jitter"] is True, retryable)
-
-
-def _positive(value: Json) -> int:
-    if whole(value) < 1:
-        raise MisfitError("a count below 1")
-    return whole(value)
 
 
 def _listed(value: Json) -> list[Json]:

@@ -191,6 +191,39 @@ class StepFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackTaken:
+    """A step's agent failed for good after attempt number `attempt`, and `to` is tried in its place; `usage` as in StepCompleted.
+
+    `fallback` counts the agents of the chain, from 1.
+    """
+
+    position: Position
+    agent: str
+    to: str
+    fallback: int
+    attempt: int
+    failure: Failure
+    usage: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepDegraded:
+    """All that could answer a step has failed: its `default_output` is the answer, which StepCompleted tells next."""
+
+    position: Position
+    agent: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReused:
+    """A step was answered before, for the same input: nobody is called, and StepCompleted tells the answer next."""
+
+    position: Position
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepAbandoned:
     """A handler did not end although it was cancelled twice; what it still does is nobody's."""
 
@@ -208,6 +241,18 @@ class FlowCut:
     position: Position
     failure: Failure
     cancelled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinClosed:
+    """The join at a position went on without its other branches, which count as failed; `counted` has those that had ended.
+
+    `reason` is fail_fast (too many had failed) or deadline.
+    """
+
+    position: Position
+    counted: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +292,29 @@ class ApprovalRejected:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetWarned:
+    """A budget is nearly used up: `figure` (tokens, cost_usd, seconds, calls) stands at `used` of `limit`.
+
+    `scope` is "" for the run's own, else "agent:NAME" or "flow:POSITION".
+    """
+
+    scope: str
+    figure: str
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetExhausted:
+    """A budget does not suffice for one more attempt: nothing begins that it pays for. Fields as in BudgetWarned."""
+
+    scope: str
+    figure: str
+    used: float
+    limit: float
+
+
 # --- choices of the walk ---
 
 
@@ -282,10 +350,15 @@ class RouteIgnored:
 
 Note: TypeAlias = BranchTaken | LoopEnded | RouteIgnored
 Ending: TypeAlias = WorkflowCompleted | WorkflowFailed | WorkflowCancelled
-StepFact: TypeAlias = StepStarted | StepRetried | StepCompleted | StepFailed | StepAbandoned | EffectRecorded
+StepFact: TypeAlias = (
+    StepStarted | StepRetried | StepCompleted | StepFailed | FallbackTaken | StepDegraded | AnswerReused | StepAbandoned | EffectRecorded
+)
+BudgetFact: TypeAlias = BudgetWarned | BudgetExhausted
 ApprovalFact: TypeAlias = ApprovalRequested | ApprovalGranted | ApprovalRejected
-RunFact: TypeAlias = WorkflowCreated | EventPatched | WorkflowPaused | WorkflowResumed | WorkflowRecovering | PlanMoved | FlowCut
-Fact: TypeAlias = RunFact | StepFact | ApprovalFact | Note | Ending
+RunFact: TypeAlias = (
+    WorkflowCreated | EventPatched | WorkflowPaused | WorkflowResumed | WorkflowRecovering | PlanMoved | FlowCut | JoinClosed
+)
+Fact: TypeAlias = RunFact | StepFact | ApprovalFact | BudgetFact | Note | Ending
 
 
 @dataclass(frozen=True, slots=True)

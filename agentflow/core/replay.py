@@ -15,12 +15,13 @@ from agentflow.core.codec import decode, first_fault
 from agentflow.core.entry import Entry
 from agentflow.core.event import Event, accept, first_scope
 from agentflow.core.failure import Failure, failure_of
-from agentflow.core.frame import Frame
+from agentflow.core.frame import OPEN, Frame
 from agentflow.core.packing import MisfitError
-from agentflow.core.plan import Node, Position, name_of
+from agentflow.core.plan import Node, Par, Position, name_of
+from agentflow.core.policy_walk import PolicyWalk, walk_of
 from agentflow.core.snapshot import thaw_standing
 from agentflow.core.standing import Standing, frame_at
-from agentflow.core.walk import Answer, Walk
+from agentflow.core.walk import Answer
 from agentflow.errors import CancelledRunError, InvalidEventError, InvalidValueError, JournalDamagedError
 
 _Entries: TypeAlias = Sequence[tuple[Entry, facts.Fact]]
@@ -41,7 +42,7 @@ def replay(run_id: str, plan: Node, event: Event, entries: Sequence[Entry], snap
         JournalVersionError: a later release wrote one of them.
     """
     if snapshot is None:
-        standing = Standing(run_id, Walk(plan, event, first_scope(event), is_noting=True))
+        standing = Standing(run_id, walk_of(plan, event, first_scope(event), is_noting=True))
     else:
         standing = thaw_standing(run_id, plan, event, snapshot)
     told = _decoded(run_id, entries, standing)
@@ -62,7 +63,7 @@ def misfits(run_id: str, plan: Node, event: Event, entries: Sequence[Entry]) -> 
     Raises:
         JournalDamagedError, JournalVersionError: as `replay` does.
     """
-    standing = Standing(run_id, Walk(plan, event, first_scope(event), is_noting=True))
+    standing = Standing(run_id, walk_of(plan, event, first_scope(event), is_noting=True))
     told = _decoded(run_id, entries, standing)
     found: list[tuple[Position, str]] = []
     _fold(standing, told, found, is_moving=True)
@@ -93,7 +94,7 @@ def fit(run_id: str, plan: Node, event: Event, told: Sequence[facts.Fact]) -> Fi
         event: the event that is accepted.
         told: the facts, WorkflowCreated first.
     """
-    found = Fit(Standing(run_id, Walk(plan, event, first_scope(event), is_noting=True)), [], [])
+    found = Fit(Standing(run_id, walk_of(plan, event, first_scope(event), is_noting=True)), [], [])
     driver = Driver(found.standing, found.unfit, frozenset())
     found.told.extend(fact for fact in told if driver.drive(fact, is_moving=True))
     return found
@@ -174,8 +175,7 @@ class Driver:
         return True
 
     def _drive(self, fact: facts.Fact) -> None:  # noqa: C901, PLR0912 - one match over all facts, which mypy proves complete
-        standing = self.standing
-        if standing.ended is not None:
+        if self.standing.ended is not None:
             raise MisfitError(f"{type(fact).__name__} stands after the end")
         match fact:
             case facts.StepCompleted():
@@ -183,30 +183,51 @@ class Driver:
                 self._settle(fact, fact.patch)
             case facts.StepFailed():
                 self._settle(fact, fact.failure)
-            case facts.StepStarted() | facts.StepRetried() | facts.ApprovalRequested():
+            case facts.StepStarted() | facts.StepRetried() | facts.ApprovalRequested() | facts.FallbackTaken() | facts.AnswerReused():
                 self._find(fact.position, fact.agent)
+            case facts.StepDegraded():
+                self._degrade(fact)
             case facts.EffectRecorded() | facts.ApprovalGranted() | facts.ApprovalRejected():
                 self._find(fact.position)
             case facts.WorkflowRecovering():
-                for position in fact.in_flight:
-                    self._find(position)
+                self._find_all(fact.in_flight)
             case facts.BranchTaken() | facts.LoopEnded() | facts.RouteIgnored():
                 self._choose(fact)
             case facts.FlowCut():
                 self._cut(fact)
+            case facts.JoinClosed():
+                self._close(fact)
             case facts.EventPatched():
                 self._patch(fact)
             case facts.WorkflowCreated():
-                if standing.seq >= 0:
-                    raise MisfitError("WorkflowCreated stands in the middle")
-                if not fact.is_hooked:
-                    self._begin()
+                self._create(fact)
             case facts.WorkflowCompleted() | facts.WorkflowFailed() | facts.WorkflowCancelled():
                 self._end(fact)
-            case facts.StepAbandoned() | facts.WorkflowPaused() | facts.WorkflowResumed() | facts.PlanMoved():
+            case (
+                facts.StepAbandoned()
+                | facts.WorkflowPaused()
+                | facts.WorkflowResumed()
+                | facts.PlanMoved()
+                | facts.BudgetWarned()
+                | facts.BudgetExhausted()
+            ):
                 pass
             case _:
                 assert_never(fact)
+
+    def _find_all(self, positions: tuple[Position, ...]) -> None:
+        for position in positions:
+            self._find(position)
+
+    def _degrade(self, fact: facts.StepDegraded) -> None:
+        self._find(fact.position, fact.agent)
+        self.standing.walk.degrade(fact.failure)
+
+    def _create(self, fact: facts.WorkflowCreated) -> None:
+        if self.standing.seq >= 0:
+            raise MisfitError("WorkflowCreated stands in the middle")
+        if not fact.is_hooked:
+            self._begin()
 
     def _begin(self) -> None:
         standing = self.standing
@@ -252,9 +273,24 @@ class Driver:
         frame = None if not fact.position else frame_at(standing.walk, fact.position)
         if fact.position and frame is None:
             raise MisfitError(f"no flow is open at {fact.position[:200]}")
-        for position in [position for position, call in standing.ready.items() if frame is None or call.is_below(frame)]:
-            del standing.ready[position]
+        self._drop(frame)
         self._open(standing.walk.cut(frame, fact.failure))
+
+    def _close(self, fact: facts.JoinClosed) -> None:
+        walk = self.standing.walk
+        join = frame_at(walk, fact.position)
+        if join is None or not isinstance(walk, PolicyWalk) or not isinstance(join.node, Par) or join.status != OPEN:
+            raise MisfitError(f"no join that can be closed is open at {fact.position[:200]}")
+        if walk.counted(join) != fact.counted and not self.is_other_plan:
+            raise MisfitError(f"other branches had ended when the join at {fact.position[:200]} was closed")
+        self._drop(join)
+        self._open(walk.close_join(join, fact.reason))
+
+    def _drop(self, above: Frame | None) -> None:
+        """Forget the calls below a frame, all of them for None."""
+        ready = self.standing.ready
+        for position in [position for position, call in ready.items() if above is None or call.is_below(above)]:
+            del ready[position]
 
     def _patch(self, fact: facts.EventPatched) -> None:
         standing = self.standing
@@ -275,5 +311,5 @@ class Driver:
                 failure = failure_of(CancelledRunError(f"the run was cancelled: {fact.reason}"))
             else:
                 failure = fact.failure or Failure(fact.reason)
-            standing.walk.cut(None, failure)
+            standing.walk.cut(None, failure, is_final=True)
         standing.ready.clear()

@@ -101,8 +101,8 @@ class RunResult:
     Attributes:
         run_id: the run's id.
         status: completed, partial, failed, timed_out or cancelled.
-        reason: how it ended: completed, partial, condition_met, max_iterations, hop_limit, history_limit, threshold, timeout, error, or
-            what it was cancelled for.
+        reason: how it ended: completed, partial, degraded, condition_met, max_iterations, hop_limit, history_limit, attempt_limit,
+            threshold, timeout, budget, error, or what it was cancelled for.
         error: why it failed, or None.
         flags: `abandoned` when a handler had to be left behind.
     """
@@ -209,3 +209,23 @@ class RunResult:
 
     def __repr__(self) -> str:
         return f"RunResult({self.run_id!r}, status={self.status!r}, reason={self.reason!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """What `stop` left behind.
+
+    Attributes:
+        cancelled: ids of the runs that were open when the time was up, and were cancelled.
+        abandoned: handlers that did not end although they were cancelled, as "agent in run"; threads as "agent".
+        resumable: ids of the runs that were open and are recorded: they go on when they are resumed.
+    """
+
+    cancelled: tuple[str, ...] = ()
+    abandoned: tuple[str, ...] = ()
+    resumable: tuple[str, ...] = ()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything had ended by itself."""
+        return not self.cancelled and not self.abandoned

@@ -16,7 +16,7 @@ from agentflow.core.run_row import RunRow
 from agentflow.core.standing import Standing, is_below
 from agentflow.core.state import State
 from agentflow.core.values import Json, copy_json
-from agentflow.errors import CancelledRunError
+from agentflow.errors import CancelledRunError, JoinClosedError
 
 _OPEN = ("pending", "running", "waiting")
 
@@ -222,6 +222,8 @@ def _fold(steps: dict[Position, StepView], fact: facts.Fact) -> None:
             _return(steps, fact.in_flight)
         case facts.FlowCut():
             _fail(steps, fact.failure, fact.position)
+        case facts.JoinClosed():
+            _fail(steps, failure_of(JoinClosedError(f"its join was closed ({fact.reason})"), attempts=0), fact.position)
         case facts.WorkflowFailed():
             _fail(steps, fact.failure or Failure(fact.reason))
         case facts.WorkflowCancelled():

@@ -6,14 +6,15 @@ flow's or loop's own with its frame (`scope`); every other frame has the scope o
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import astuple, fields
 from hashlib import blake2b
 from typing import TypeAlias, cast
 
 from agentflow.core.codec import HASH_BYTES, dumps, loads
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure
-from agentflow.core.frame import DONE, FAILED, OPEN, Frame
+from agentflow.core.frame import DONE, FAILED, OPEN, Frame, SpecialFrame, child_at
+from agentflow.core.ledger import Figures
 from agentflow.core.merge import Conflict
 from agentflow.core.outcome import Outcome
 from agentflow.core.packing import (
@@ -29,7 +30,9 @@ from agentflow.core.packing import (
     unpack_patch,
     whole,
 )
-from agentflow.core.plan import Call, Loop, Node, Par, children
+from agentflow.core.plan import Call, Loop, Node, Par
+from agentflow.core.policy_snapshot import fill_policies, pack_policies
+from agentflow.core.policy_walk import PolicyWalk, walk_of
 from agentflow.core.result import Usage
 from agentflow.core.standing import Approval, Standing, StepStanding
 from agentflow.core.state import Patch, Scope
@@ -48,6 +51,8 @@ def freeze(walk: Walk) -> Table:
         row["is_done"] = True
     if not walk.is_plain:
         row["outcome"] = _pack_outcome(walk.outcome)
+    if isinstance(walk, PolicyWalk):
+        row |= pack_policies(walk)
     if walk.root is not None and not walk.is_done:  # one that ended as it started still has its root
         rows: list[Json] = []
         waiting: list[tuple[Frame, int]] = [(walk.root, -1)]
@@ -69,7 +74,7 @@ def thaw(plan: Node, event: Event, row: Json) -> Walk:
     """
     try:
         table = mapping(row)
-        walk = Walk(plan, event, Scope({}), is_noting=True)
+        walk = walk_of(plan, event, Scope({}), is_noting=True)
         _fill_scope(walk.scope, table["scope"])
         walk.outputs = walk.scope.outputs = walk.scope.outputs or {}
         walk.is_done = table.get("is_done") is True
@@ -80,6 +85,8 @@ def thaw(plan: Node, event: Event, row: Json) -> Walk:
             _thaw_frame(walk, frames, mapping(told))
         if frames:
             walk.root = frames[0]
+        if isinstance(walk, PolicyWalk):
+            fill_policies(walk, table)
         if any(frame.status == OPEN and type(frame.node) is not Call and not frame.open_children for frame in frames):
             raise MisfitError("a frame has lost what stands below it")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -121,6 +128,8 @@ def _pack_frame(frame: Frame, parent: int) -> Table:
         if frame.status == FAILED:
             row["failure"] = pack_failure(frame.failure)
         return row
+    if isinstance(frame, SpecialFrame):
+        row["failure"] = pack_failure(frame.failure)
     if frame.scope is not frame.outer:
         row["scope"] = _pack_scope(frame.scope)
     if type(node) is not Call:
@@ -138,7 +147,7 @@ def _thaw_frame(walk: Walk, frames: list[Frame], row: Table) -> None:
         frame = Frame(walk.plan, None, 0, walk.scope)
     else:
         parent = frames[whole(at)]
-        frame = Frame(_child(parent.node, index), parent, index, parent.scope)
+        frame = _thaw_child(walk, parent, index, row)
         if type(parent.node) is Par:
             frame.outer = frame.scope = Scope({}, None, parent.scope)
             _fill_scope(frame.outer, row["outer"])
@@ -172,10 +181,14 @@ def _thaw_inner(frame: Frame, row: Table) -> None:
         frame.trail = list(texts(row["trail"]))
 
 
-def _child(node: Node, index: int) -> Node:
-    if type(node) is Loop:
-        return children(node.body)[index] if node.is_handoff else node.body
-    return children(node)[index]
+def _thaw_child(walk: Walk, parent: Frame, index: int, row: Table) -> Frame:
+    node = child_at(parent.node, index)
+    if "failure" not in row or "status" in row or type(node) is not Call or not isinstance(walk, PolicyWalk):
+        return Frame(node, parent, index, parent.scope)
+    failure = unpack_failure(row["failure"])
+    rescue = SpecialFrame(node, parent, index, parent.scope, failure)
+    rescue.given = walk.given_for(failure)
+    return rescue
 
 
 # --- the outcome ---
@@ -183,6 +196,10 @@ def _child(node: Node, index: int) -> Node:
 
 def _pack_outcome(outcome: Outcome) -> Table:
     row: Table = {"reason": outcome.reason, "is_partial": outcome.is_partial}
+    if outcome.is_degraded:
+        row["is_degraded"] = True
+    if outcome.handling:
+        row["handling"] = outcome.handling
     if outcome.failure is not None:
         row["failure"] = pack_failure(outcome.failure)
     if outcome.errors:
@@ -195,6 +212,8 @@ def _pack_outcome(outcome: Outcome) -> Table:
 def _fill_outcome(outcome: Outcome, row: Table) -> None:
     outcome.reason = text(row["reason"])
     outcome.is_partial = row["is_partial"] is True
+    outcome.is_degraded = row.get("is_degraded") is True
+    outcome.handling = text(row.get("handling", ""))
     outcome.failure = unpack_failure(row["failure"]) if "failure" in row else None
     errors: dict[str, Failure] = {name: unpack_failure(told) for name, told in mapping(row.get("errors", {})).items()}
     outcome.errors = errors
@@ -225,6 +244,11 @@ def freeze_standing(standing: Standing) -> bytes:
     for name in _WHOLES + _NUMBERS + _WORDS:
         row[name] = getattr(standing, name)
     row["is_begun"] = standing.is_begun
+    if standing.spending is not None:
+        row["spent"] = {scope: list(astuple(figures)) for scope, figures in standing.spending.spent.items()}
+        row["warned"], row["exhausted"] = sorted(standing.spending.warned), sorted(standing.spending.exhausted)  # type: ignore[assignment]
+    if standing.extra:
+        row["extra"] = standing.extra
     body = dumps(row).encode("utf-8", "replace")
     return _checksum(body) + body
 
@@ -272,13 +296,20 @@ def _fill_standing(standing: Standing, row: Table) -> None:
     standing.waiting, standing.flags = texts(row["waiting"]), texts(row["flags"])
     standing.paused = None if row["paused"] is None else text(row["paused"])
     standing.steps = {position: _unpack_step(mapping(told)) for position, told in mapping(row["steps"]).items()}
+    if standing.spending is not None:
+        for scope, told in mapping(row.get("spent", {})).items():
+            tokens, cost, seconds, calls = (number(figure) for figure in cast("list[Json]", told))
+            standing.spending.spent[scope] = Figures(int(tokens), cost, seconds, int(calls))
+        standing.spending.warned.update(texts(row.get("warned", [])))
+        standing.spending.exhausted.update(texts(row.get("exhausted", [])))
+    standing.extra = whole(row.get("extra", 0))
     standing.ready = {frame.position: frame for frame in _calls(standing.walk)}
 
 
 def _calls(walk: Walk) -> list[Frame]:
     """Return the open calls in declared order."""
     found: list[Frame] = []
-    waiting = [walk.root] if walk.root is not None else []
+    waiting = [frame for frame in (walk.root, walk.after) if frame is not None]
     while waiting:
         frame = waiting.pop()
         if frame.status == OPEN:
@@ -290,7 +321,7 @@ def _calls(walk: Walk) -> list[Frame]:
 
 def _pack_step(step: StepStanding) -> Table:
     row: Table = {"agent": step.agent, "attempts": step.attempts, "is_in_flight": step.is_in_flight}
-    for name in ("failures", "deaths", "due_at", "begun_at", "effects"):
+    for name in ("failures", "deaths", "due_at", "begun_at", "effects", "fallbacks", "acting"):
         if value := getattr(step, name):
             row[name] = value
     if step.failure is not None:
@@ -308,6 +339,7 @@ def _unpack_step(row: Table) -> StepStanding:
     sound(row, _STEP)
     step = StepStanding(text(row["agent"]), whole(row["attempts"]), is_in_flight=row["is_in_flight"] is True)
     step.failures, step.deaths = whole(row.get("failures", 0)), whole(row.get("deaths", 0))
+    step.fallbacks, step.acting = whole(row.get("fallbacks", 0)), text(row.get("acting", ""))
     step.due_at = number(row["due_at"]) if "due_at" in row else None
     step.begun_at = number(row["begun_at"]) if "begun_at" in row else None
     step.effects = mapping(row.get("effects", {}))

@@ -6,7 +6,7 @@ keeps a standing up to date while it drives the walk itself, and `replay` does b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
@@ -15,8 +15,9 @@ from agentflow.core.entry import Entry
 from agentflow.core.failure import Failure
 from agentflow.core.frame import OPEN, Frame
 from agentflow.core.packing import number
-from agentflow.core.plan import Call, Loop, Node, Par, Position, children, walk_nodes
+from agentflow.core.plan import Call, Loop, Par, Position, has_clocks, is_timed
 from agentflow.core.result import Usage
+from agentflow.core.spending import Spending, has_budgets, marks_of, nodes_above
 from agentflow.core.values import Json
 from agentflow.core.walk import Walk
 
@@ -46,6 +47,7 @@ class StepStanding:
         failure: what its last failed attempt said.
         effects: what `ctx.once` has recorded, by key.
         approval: None when it needs none, or was not asked for yet.
+        fallbacks: how many agents of its fallback chain were taken; `acting` is the last of them.
     """
 
     agent: str = ""
@@ -58,6 +60,8 @@ class StepStanding:
     failure: Failure | None = None
     effects: dict[str, Json] = field(default_factory=dict)
     approval: Approval | None = None
+    fallbacks: int = 0
+    acting: str = ""
 
 
 @dataclass(slots=True)
@@ -75,13 +79,15 @@ class Standing:
         plan_hash: which plan it walks now.
         created_at: when it was accepted.
         usage: what it has used so far.
-        flows: when the run, and each open nested flow with a time limit, came to its first step, by position: on a clock that
-            stands still while the run is paused, which is `paused_s` behind.
+        flows: when the run, each open nested flow with a time limit, and each join with a deadline came to its first step, by
+            position: on a clock that stands still while the run is paused, which is `paused_s` behind.
         paused: why it is paused, None when it is not; `waiting` has the positions that wait.
         paused_at, paused_s: since when, and for how long it was paused before that.
         cancelled: what it was cancelled for, "" when it was not.
         flags: e.g. abandoned.
         ended: the terminal record.
+        spending: what was used of its budgets; None when there are none.
+        extra: how many attempts were made because others had failed.
     """
 
     run_id: str
@@ -104,14 +110,16 @@ class Standing:
     cancelled: str = ""
     flags: tuple[str, ...] = ()
     ended: facts.Ending | None = None
-    has_limits: bool | None = None  # a nested flow has a time limit; None: the plan is looked through
+    has_limits: bool | None = None  # something has a clock of its own; None: the plan is looked through
+    is_budgeted: bool | None = None  # something has a budget; None as above
+    spending: Spending | None = None
+    extra: int = 0
 
     def __post_init__(self) -> None:
-        if self.has_limits is not None:
-            return
-        plan = self.walk.plan
-        nodes = (node for node in walk_nodes(plan) if not isinstance(node, Call) and node is not plan)
-        self.has_limits = any(node.flow is not None and node.flow.timeout_s is not None for node in nodes)
+        if self.is_budgeted or (self.is_budgeted is None and has_budgets(self.walk.plan)):
+            self.spending = Spending(self.walk.plan, {})
+        if self.has_limits is None:
+            self.has_limits = has_clocks(self.walk.plan)
 
     @property
     def in_flight(self) -> tuple[Position, ...]:
@@ -166,33 +174,9 @@ def frame_at(walk: Walk, position: Position) -> Frame | None:
     return None if is_hop else frame
 
 
-def marks_of(position: Position) -> Iterator[tuple[str, int]]:
-    """Yield the ways down from the root: `0.2#3` is `.2` and `#3`."""
-    at = 1
-    while at < len(position):
-        end = at + 1
-        while end < len(position) and position[end].isdecimal():
-            end += 1
-        yield position[at], int(position[at + 1 : min(end, at + 18)] or -1)
-        at = end
-
-
 def is_below(position: Position, above: Position) -> bool:
     """Say whether a position is another one or stands below it; everything stands below ""."""
     return not above or position == above or position.startswith((f"{above}.", f"{above}#"))
-
-
-def _limited_flows(plan: Node, position: Position) -> Iterator[Position]:
-    """Yield the positions of the nested flows with a time limit in which a step stands."""
-    node, place = plan, "0"
-    for mark, index in marks_of(position):
-        parts = children(node)
-        if not parts or (type(node) is not Loop and not 0 <= index < len(parts)):
-            return
-        node = node.body if type(node) is Loop else parts[index]
-        place += f"{mark}{index}"
-        if not isinstance(node, Call) and node.flow is not None and node.flow.timeout_s is not None:
-            yield place
 
 
 # --- folding ---
@@ -210,13 +194,16 @@ def _started(standing: Standing, at: float, fact: facts.StepStarted) -> None:
     step.attempts = fact.attempt
     step.is_in_flight = True
     standing.usage.calls += 1
+    if standing.spending is not None:
+        standing.spending.call(fact.position, step.acting or fact.agent)
     if step.begun_at is None:
         step.begun_at = at
         if standing.usage.calls == 1:
             standing.flows.setdefault("0", at - standing.paused_s)
         if standing.has_limits:
-            for position in _limited_flows(standing.walk.plan, fact.position):
-                standing.flows.setdefault(position, at - standing.paused_s)
+            for position, node in nodes_above(standing.walk.plan, fact.position):
+                if is_timed(node, is_main=position == "0"):
+                    standing.flows.setdefault(position, at - standing.paused_s)
 
 
 def _retried(standing: Standing, at: float, fact: facts.StepRetried) -> None:
@@ -224,16 +211,45 @@ def _retried(standing: Standing, at: float, fact: facts.StepRetried) -> None:
     step.agent = fact.agent
     step.attempts = fact.attempt
     step.failures += 1
+    standing.extra += 1
     step.is_in_flight = False
     step.due_at = fact.due_at
     step.failure = fact.failure
     _use(standing.usage, fact.usage)
+    if standing.spending is not None:
+        standing.spending.settle(fact.position, step.acting or fact.agent, fact.usage)
+
+
+def _fell_back(standing: Standing, at: float, fact: facts.FallbackTaken) -> None:
+    step = standing.step(fact.position)
+    _use(standing.usage, fact.usage)
+    standing.extra += 1
+    if standing.spending is not None:
+        standing.spending.settle(fact.position, step.acting or fact.agent, fact.usage)
+        _release(standing, fact.position, step, fact.attempt)
+    step.attempts = fact.attempt
+    step.fallbacks, step.acting, step.failures = fact.fallback, fact.to, 0
+    step.is_in_flight, step.due_at, step.failure = False, None, None
+
+
+def _degraded(standing: Standing, at: float, fact: facts.StepDegraded) -> None:
+    _flag(standing, ("degraded",))
 
 
 def _ended(standing: Standing, at: float, fact: facts.StepCompleted | facts.StepFailed) -> None:
-    standing.steps.pop(fact.position, None)
+    step = standing.steps.pop(fact.position, None)
+    if step is not None:
+        _release(standing, fact.position, step, fact.attempts)
     if fact.usage:
         _use(standing.usage, fact.usage)
+        if standing.spending is not None:
+            standing.spending.settle(fact.position, (step.acting if step is not None else "") or fact.agent, fact.usage)
+
+
+def _release(standing: Standing, position: Position, step: StepStanding, attempts: int) -> None:
+    """Give back what an attempt was charged that had been announced and was not made: answered from a cache, denied or rejected."""
+    if standing.spending is not None and step.is_in_flight and attempts < step.attempts:
+        standing.spending.release(position, step.acting or step.agent)
 
 
 def _use(total: Usage, used: object) -> None:
@@ -255,9 +271,30 @@ def _flag(standing: Standing, flags: tuple[str, ...]) -> None:
 
 
 def _cut(standing: Standing, at: float, fact: facts.FlowCut) -> None:
-    for position in [position for position in standing.steps if is_below(position, fact.position)]:
-        del standing.steps[position]
+    _drop_below(standing, fact.position)
     standing.cancelled = fact.cancelled or standing.cancelled
+
+
+def _joined(standing: Standing, at: float, fact: facts.JoinClosed) -> None:
+    _drop_below(standing, fact.position)
+
+
+def _drop_below(standing: Standing, above: Position) -> None:
+    """Forget the steps below a position; an attempt that is cut short is charged what it had reserved."""
+    for position in [position for position in standing.steps if is_below(position, above)]:
+        step = standing.steps.pop(position)
+        if standing.spending is not None and step.is_in_flight:
+            standing.spending.lose(position, step.acting or step.agent)
+
+
+def _warned(standing: Standing, at: float, fact: facts.BudgetWarned) -> None:
+    if standing.spending is not None:
+        standing.spending.warned.add(fact.scope)
+
+
+def _exhausted(standing: Standing, at: float, fact: facts.BudgetExhausted) -> None:
+    if standing.spending is not None:
+        standing.spending.exhausted.add(fact.scope)
 
 
 def _effect(standing: Standing, at: float, fact: facts.EffectRecorded) -> None:
@@ -301,6 +338,8 @@ def _recovering(standing: Standing, at: float, fact: facts.WorkflowRecovering) -
     for position in fact.in_flight:
         step = standing.step(position)
         step.deaths += 1
+        if standing.spending is not None and step.is_in_flight:
+            standing.spending.lose(position, step.acting or step.agent)
         step.is_in_flight = False
         step.due_at = None
 
@@ -329,8 +368,13 @@ _FOLDS = cast(
         facts.StepCompleted: _ended,
         facts.StepFailed: _ended,
         facts.StepAbandoned: _abandoned,
+        facts.FallbackTaken: _fell_back,
+        facts.StepDegraded: _degraded,
         facts.EffectRecorded: _effect,
+        facts.BudgetWarned: _warned,
+        facts.BudgetExhausted: _exhausted,
         facts.FlowCut: _cut,
+        facts.JoinClosed: _joined,
         facts.ApprovalRequested: _asked,
         facts.ApprovalGranted: _granted,
         facts.ApprovalRejected: _rejected,

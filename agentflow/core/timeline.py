@@ -94,9 +94,9 @@ def _settle(running: dict[Position, Attempt], fact: facts.Fact, at: float) -> No
         case facts.WorkflowRecovering():
             for position in fact.in_flight:
                 _end(running, position, "lost", None)
-        case facts.FlowCut():
+        case facts.FlowCut() | facts.JoinClosed():
             for position in [position for position in running if is_below(position, fact.position)]:
-                _end(running, position, "cut", at, fact.failure)
+                _end(running, position, "cut", at, fact.failure if isinstance(fact, facts.FlowCut) else None)
         case facts.WorkflowFailed() | facts.WorkflowCancelled():
             for position in list(running):
                 _end(running, position, "cut", at)
@@ -125,6 +125,8 @@ def flow_of(records: Sequence[facts.Record]) -> list[tuple[Position, str]]:
                 found.append((position, f"takes {name}"))
             case facts.LoopEnded(position=position) as fact:
                 found.append((position, f"ends after {fact.iterations} round{'s' * (fact.iterations != 1)} ({fact.reason})"))
+            case facts.JoinClosed(position=position, counted=counted, reason=reason):
+                found.append((position, f"goes on with {len(counted)} branch{'es' * (len(counted) != 1)} ({reason})"))
             case facts.RouteIgnored(position=position, route=route):
                 found.append((position, f"hands on to {route}, which nothing encloses"))
             case _:
@@ -190,6 +192,8 @@ def _notes(fact: facts.Fact) -> Iterator[str]:
             yield "Note over run: resumed"
         case facts.WorkflowRecovering():
             yield "Note over run: taken over"
+        case facts.JoinClosed():
+            yield f"Note over run: join {fact.position} closed, {fact.reason}"
         case facts.WorkflowCompleted(status=status) | facts.WorkflowFailed(status=status):
             yield f"Note over run: {status}"
         case facts.WorkflowCancelled():

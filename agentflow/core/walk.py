@@ -7,13 +7,14 @@ asyncio, clocks or handlers: a run is resumed by feeding the recorded answers to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from agentflow.core.event import Event
 from agentflow.core.facts import RunFacts, first_true
 from agentflow.core.facts import outputs_of as outputs_of
 from agentflow.core.failure import Failure, failure_of
-from agentflow.core.frame import DONE, FAILED, OPEN, Frame
+from agentflow.core.frame import DONE, FAILED, LOOP_KEYS, OPEN, Frame
 from agentflow.core.handoff import end_hop, hand_on, hold, no_way
 from agentflow.core.join import join_error, settle_branches
 from agentflow.core.outcome import Answer as Answer
@@ -22,8 +23,6 @@ from agentflow.core.plan import Branch, Call, Loop, Node, Par, Seq, name_of
 from agentflow.core.records import BranchTaken, LoopEnded, Note, RouteIgnored
 from agentflow.core.state import REMOVED, Patch, Scope
 from agentflow.errors import RuleError
-
-LOOP_KEYS = ("iteration", "loop_complete", "loop_completed")
 
 
 class Walk:
@@ -37,6 +36,9 @@ class Walk:
     """
 
     __slots__ = ("_outcome", "event", "is_done", "is_noting", "notes", "outputs", "plan", "root", "scope")
+
+    after: Frame | None = None  # of a PolicyWalk: the call of a phase after the main one
+    closing: Sequence[Frame] = ()  # and joins that are to be closed now: nothing below them may begin
 
     def __init__(self, plan: Node, event: Event, scope: Scope, *, is_noting: bool = False) -> None:
         self.plan = plan
@@ -98,10 +100,10 @@ class Walk:
         self._leave(frame, failure, ready)
         return ready
 
-    def cut(self, frame: Frame | None, failure: Failure) -> list[Frame]:
+    def cut(self, frame: Frame | None, failure: Failure, *, is_final: bool = False) -> list[Frame]:
         """End a frame (None: the whole walk) from outside: keep what is settled below it, fail it, return what became ready.
 
-        The caller sees to it that no call below the frame is completed afterwards.
+        The caller sees to it that no call below the frame is completed afterwards. Nothing becomes ready any more if `is_final`.
         """
         ready: list[Frame] = []
         frame = frame or self.root
@@ -110,8 +112,13 @@ class Walk:
             return ready
         if type(frame.node) is not Call:
             self._salvage(frame)
+        frame.status = FAILED  # before it leaves: its time is over, it goes on with nothing
         self._leave(frame, failure, ready)
         return ready
+
+    def degrade(self, failure: Failure) -> None:
+        """Note that a step's `default_output` is about to be its answer: `failure` says why, and where."""
+        self.outcome.degrade(failure)
 
     @property
     def outcome(self) -> Outcome:
@@ -154,8 +161,8 @@ class Walk:
         if type(node) is Call:
             frame.child = child = Frame(node, frame, index, frame.scope)
             ready.append(child)
-        else:
-            frame.child = self._enter(node, frame, index, frame.scope, ready)
+        elif (child := self._enter(node, frame, index, frame.scope, ready)).status == OPEN:
+            frame.child = child  # else it failed as it was entered, and another one may stand in its place
 
     def _go_on(self, frame: Frame, left: Frame, node: Node, index: int, ready: list[Frame]) -> None:
         """Enter the next child of a sequence or loop; from call to call the frame that was left serves again."""
@@ -203,13 +210,15 @@ class Walk:
         try:
             index = first_true(node, RunFacts(self.event, frame.scope))
         except RuleError as error:
-            self._leave(frame, failure_of(error).at(agent="", position=frame.position, stage=frame.stage), ready)
+            self._fall(frame, failure_of(error).at(agent="", position=frame.position, stage=frame.stage), ready)
             return
         if self.is_noting:
             self.notes.append(BranchTaken(frame.position, index, name_of(node.cases[index])))
         self._descend(frame, node.cases[index], ready, index)
 
-    # --- hand-offs ---
+    def _fall(self, frame: Frame, failure: Failure, ready: list[Frame]) -> None:
+        """Leave a frame that failed as it was entered; a PolicyWalk does so later, since more may be entered then."""
+        self._leave(frame, failure, ready)
 
     def _hop(self, loop: Frame, node: Loop, left: Frame | None, ready: list[Frame]) -> None:
         """Enter the member of a hand-off loop that the route at hand names; its branch needs no frame of its own."""
@@ -223,7 +232,7 @@ class Walk:
             index = branch.routes.get(target)
         if index is None:
             failure = no_way(target, branch.routes).at(agent="", position=f"{loop.position}#{loop.round}", stage=loop.stage)
-            self._leave(loop, failure, ready)
+            self._fall(loop, failure, ready)
             return
         if self.is_noting:
             self.notes.append(BranchTaken(f"{loop.position}#{loop.round}", index, name_of(branch.cases[index])))
@@ -261,11 +270,11 @@ class Walk:
         loop.round += 1
         return True
 
-    def _leave(self, frame: Frame, failure: Failure | None, ready: list[Frame]) -> None:
+    def _leave(self, frame: Frame, failure: Failure | None, ready: list[Frame]) -> None:  # noqa: C901, PLR0912 - one match over all nodes
         while True:
             frame.status = DONE if failure is None else FAILED
             if frame.scope is not frame.outer:
-                self._fold(frame)
+                frame.fold()
             if type(frame.node) is not Call:
                 frame.child = None  # parent and child would keep each other alive
             parent = frame.parent
@@ -292,17 +301,9 @@ class Walk:
                 case _:
                     assert_never(parent.node)
             frame = parent
-
-    def _fold(self, frame: Frame) -> None:
-        """Hand what a nested flow or a loop settled in its own scope to the scope around it."""
-        scope, node = frame.scope, frame.node
-        if type(node) is Loop and not node.is_handoff:
-            frame.drop_keys(LOOP_KEYS)
-        frame.outer.apply(patch := scope.patch())
-        if scope.outputs:
-            frame.outer.keep(scope.outputs)
-        if node.flow is not None and not frame.is_main:  # type: ignore[union-attr]
-            frame.outer.keep({node.flow.name: patch})  # type: ignore[union-attr]
+            if failure is not None:
+                self._leave(frame, failure, ready)  # a PolicyWalk may make something else of it
+                return
 
     def _begin_round(self, frame: Frame, node: Loop, left: Frame, ready: list[Frame]) -> None:
         frame.round += 1
@@ -386,7 +387,7 @@ class Walk:
         if type(frame.node) is not Call:
             self._salvage(frame)
             if frame.scope is not frame.outer:
-                self._fold(frame)
+                frame.fold()
 
     def end(self, failure: Failure | None) -> None:
         """End the walk as it stands."""

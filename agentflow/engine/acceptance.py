@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agentflow.core.event import Event, accept, first_scope
-from agentflow.core.walk import Walk
 from agentflow.engine.durations import step_limit_of
 from agentflow.engine.program import Program
 from agentflow.engine.run import Run
+from agentflow.errors import AgentflowError, DuplicateEventError
 from agentflow.ports import Clock
+
+if TYPE_CHECKING:
+    from agentflow.engine.engine import Engine
 
 
 def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: bool) -> Run:
@@ -29,7 +34,68 @@ def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: boo
             program = program.overridden(metadata["orchestration_override"])
         if "agent_timeout" in metadata:
             limit_s = step_limit_of(metadata["agent_timeout"])
-    walk = Walk(program.plan, accepted, scope, is_noting=is_noting)
+    walk = program.walk(program.plan, accepted, scope, is_noting=is_noting)
     run = Run("run-" + serial, accepted, program, walk)
     run.step_limit_s = limit_s
     return run
+
+
+async def emitted_for(parent: Run, engine: Engine, event: Event) -> Run:
+    """Accept an event that a callback of another run emits, and return its run.
+
+    Raises:
+        as `Runner.emit`.
+    """
+    run = engine.accept(event)
+    run.parent, run.root = parent, parent.root or parent
+    engine.intake.nest(run)
+    while not engine.admit(run):
+        await engine.room(run)
+    if run.journal is None:
+        return run
+    known = await accepted(engine, run)
+    if known is not run and known.parent is None and known is not parent:  # its callback runs once more, in another process
+        known.parent = parent
+        for following in engine.intake.lift(known):
+            engine.beginning.take_turn(following)
+    return known
+
+
+async def accepted(engine: Engine, run: Run) -> Run:
+    """Wait until a run's acceptance is durable, and return it; the same event emitted again has the run that it had.
+
+    Raises:
+        StoreError: it cannot be written, or its event's id was another event's.
+    """
+    try:
+        await written(engine, run)
+    except DuplicateEventError as error:
+        return await known_run(engine, error)
+    return run
+
+
+async def known_run(engine: Engine, error: DuplicateEventError) -> Run:
+    """Return the run that the same event had when it was first emitted.
+
+    Raises:
+        StoreError: it was another event, or the run cannot be read.
+    """
+    if not error.is_same:
+        raise error
+    return await engine.recovery.known(error.run_id)
+
+
+async def written(engine: Engine, run: Run) -> None:
+    """Wait until the acceptance of a run is durable.
+
+    Raises:
+        StoreError: it cannot be written: the run is not accepted.
+    """
+    journal = run.journal
+    if journal is None:
+        return
+    try:
+        await journal.durable(journal.commit() if journal.has_news else journal.accepted)
+    except AgentflowError as error:
+        engine.ending.park(run, error)
+        raise

@@ -6,9 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from agentflow.core.event import first_scope
-from agentflow.core.walk import Walk
 from agentflow.engine.run import Run
-from agentflow.engine.step import NEW, Phase, Step
+from agentflow.engine.step import Phase, Step
 
 if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
@@ -31,8 +30,6 @@ class Beginning:
             return
         if run.journal is not None:
             run.journal.change(state="running")  # it may have waited for its turn
-        elif engine.teller.observers:
-            engine.teller.created(run)
         if run.is_hooked:
             self.begin_hooks(run)
         else:
@@ -47,7 +44,7 @@ class Beginning:
         step = Step(engine, run, None, self.hook_limit_of(run))
         journal = run.journal
         if journal is not None:
-            for frame in Walk(run.program.plan, run.event, first_scope(run.event)).start():
+            for frame in run.program.walk(run.program.plan, run.event, first_scope(run.event)).start():
                 if not journal.is_ahead_of([frame]) and frame.node.approval_timeout_s is None:  # type: ignore[union-attr] # only calls become ready
                     engine.teller.started(run, frame, journal.standing.step(frame.position).attempts + 1)
             step.gate = journal.commit()
@@ -82,8 +79,8 @@ class Beginning:
             self.time_root(run)
         if run.journal is not None:
             run.journal.begin_walk(ready)
-        if len(ready) == 1 and not engine.teller.observers and run.journal is None:
-            engine.spawn(engine.step(run, ready[0]), NEW)
+        if len(ready) == 1 and not engine.teller.observers and run.journal is None and not run.program.has_budgets:
+            engine.spawn(engine.step(run, ready[0]))
         else:
             engine.go_on(run, ready)
         run.is_hooked = False

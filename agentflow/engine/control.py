@@ -119,11 +119,15 @@ class Control:
                 run.held = (*run.held, frame)
         run.tell_rest()
 
-    def forget(self, run: Run) -> None:
-        """Let go of the calls of a run that ends or is left."""
-        for wait in run.waiting.values():
-            self._engine.deadlines.drop(wait)
-        run.waiting, run.held = {}, ()
+    def forget(self, run: Run, above: Frame | None = None) -> None:
+        """Let go of the calls below a frame that ends, of all (None) of a run that ends or is left."""
+        if not run.waiting and not run.held:
+            return
+        gone = [position for position, wait in run.waiting.items() if above is None or wait.frame.is_below(above)]
+        for position in gone:
+            self._engine.deadlines.drop(run.waiting[position])
+        run.waiting = {position: wait for position, wait in run.waiting.items() if position not in gone}
+        run.held = tuple(frame for frame in run.held if above is not None and not frame.is_below(above))
 
     # --- what is asked ---
 

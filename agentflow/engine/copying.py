@@ -55,7 +55,7 @@ async def record_copy(
         run_id=run_id,
         event_id=created.event_id,
         event_hash=event_hash(event_of(run_id, created)),
-        state="running" if owner else "pending",
+        state="pending",  # until it begins, which is when its session is free
         pattern=created.pattern,
         session_id=created.session_id,
         plan_hash=created.plan_hash,

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
-from agentflow.core.records import FlowCut
+from agentflow.core.policy_walk import PolicyWalk
+from agentflow.core.records import FlowCut, JoinClosed
 from agentflow.core.result import RunResult
-from agentflow.engine.run import Run
+from agentflow.core.tally import DEAD
+from agentflow.engine.run import Closing, Run
 from agentflow.engine.step import Phase, Step
 from agentflow.errors import AgentflowError, CancelledRunError, EventTimeoutError, RunnerStateError
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
 
 _STATES = {"completed": "completed", "partial": "completed", "cancelled": "cancelled"}  # of a status; every other one failed
+DEGRADED = "degraded"  # the flag of a run in which a `default_output` has answered
+_HANDLED = ("handled", "recovered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,25 @@ class Ending:
             return
         if not run.is_cut:
             self._engine.teller.tell(run, FlowCut("" if frame is None else frame.position, failure))
+        self._engine.control.forget(run, frame)
         self._engine.go_on(run, run.walk.cut(frame, failure))
+
+    def closed(self, run: Run, closing: Closing) -> None:
+        """End what was to be closed, now that nothing runs below it any more."""
+        frame, why = closing.frame, closing.why
+        if isinstance(why, Failure):
+            self.cut(run, frame, why)
+            return
+        walk = run.walk
+        assert isinstance(walk, PolicyWalk) and frame is not None  # noqa: S101, PT018 - other walks have no such joins
+        if run.parked is not None or not frame.is_live:
+            return
+        self._engine.teller.tell(run, JoinClosed(frame.position, walk.counted(frame), why))
+        self._engine.control.forget(run, frame)
+        ready = walk.close_join(frame, why)
+        if not walk.is_plain and walk.outcome.is_degraded and DEGRADED not in run.flags:
+            run.flags = (*run.flags, DEGRADED)
+        self._engine.go_on(run, ready)
 
     def cancel(self, run: Run, reason: str) -> Future[None] | None:
         """Ask a run to end; its running handlers are cancelled, and left behind after the grace if need be.
@@ -114,6 +136,20 @@ class Ending:
                 self.resumable.append(run.run_id)
                 self.park(run, RunnerStateError(f"the runner stopped before run {run.run_id} ended", hint=f"agentflow resume {run.run_id}"))
 
+    async def drain(self, timeout_s: float) -> Left:
+        """Take nothing more, wait for all runs to end or pause, then end or leave the rest."""
+        engine = self._engine
+        engine.intake.close()
+        self.end_all([run for run in engine.runs if run.state == "paused"])
+        self.end_all([run for run in engine.runs if engine.intake.blocker_of(run) is not None])
+        await engine.idle.until_idle(timeout_s)
+        engine.hook_limit_s = min(engine.hook_limit_s, engine.supervision.grace_s)
+        self.end_all(sorted(engine.runs, key=lambda run: run.begun is not None))  # those that wait first
+        await engine.idle.until_idle(None)
+        engine.deadlines.close()
+        abandoned = sorted(map(str, engine.supervision.abandoned.values()))
+        return Left(tuple(sorted(self.cancelled)), tuple(sorted(self.resumable)), tuple(abandoned))
+
     def finish(self, run: Run) -> None:
         """Run the last callbacks of a run whose walk is done, and end it."""
         engine = self._engine
@@ -126,7 +162,10 @@ class Ending:
 
     def seal(self, run: Run) -> None:
         """Make the result; it counts once it is durable."""
-        result, journal = self.result_of(run), run.journal
+        journal = run.journal
+        if journal is not None and run.parked is None:
+            self._flag_dead_letter(run)
+        result = self.result_of(run)
         if journal is None:
             run.result = result
             if self._engine.teller.observers:
@@ -154,6 +193,14 @@ class Ending:
         closing = self._engine.loop.create_task(self._close(run, result, written))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+    def _flag_dead_letter(self, run: Run) -> None:
+        """Flag a run that failed, and whose failure nobody has handled."""
+        walk = run.walk
+        if walk.is_plain or run.cancelled or not run.program.keeps_dead_letters:
+            return
+        if walk.outcome.failure is not None and walk.outcome.handling not in _HANDLED and DEAD not in run.flags:
+            run.flags = (*run.flags, DEAD)
 
     async def _close(self, run: Run, result: RunResult, written: Future[None]) -> None:
         try:

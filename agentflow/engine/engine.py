@@ -18,17 +18,22 @@ from agentflow.core.standing import Standing
 from agentflow.core.state import Patch, State
 from agentflow.core.walk import Answer
 from agentflow.engine.acceptance import accepted_run
+from agentflow.engine.admission import police
 from agentflow.engine.beginning import Beginning
+from agentflow.engine.budgets import Budgets
+from agentflow.engine.busy import Busy
+from agentflow.engine.cache import Cache
 from agentflow.engine.control import Control, Wait
 from agentflow.engine.deadlines import Deadlines
 from agentflow.engine.draining import Drain
-from agentflow.engine.ending import Ending, Left
+from agentflow.engine.ending import Ending
+from agentflow.engine.fallbacks import settle_degraded
 from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
 from agentflow.engine.phases import PHASES
 from agentflow.engine.recovery import Recovery
 from agentflow.engine.run import FlowTimer, Run
-from agentflow.engine.step import ATTEMPT, NEW, UNKEPT, Phase, Step
+from agentflow.engine.step import ADMIT, ATTEMPT, NEW, START, UNKEPT, WAIT, Phase, Step
 from agentflow.engine.supervision import Supervision
 from agentflow.engine.suspects import Suspects
 from agentflow.engine.telling import Teller
@@ -48,6 +53,7 @@ class Engine:
         self.clock = parts.clock
         self.hooks = parts.hooks
         self.emitter = parts.emitter
+        self.tracing = parts.tracing
         self.log = parts.log
         self.agents = parts.agents
         self._observers = parts.observers
@@ -64,8 +70,12 @@ class Engine:
         self.control = Control(self)
         self.beginning = Beginning(self)
         self.ending = Ending(self)
+        self.budgets = Budgets(self)
+        self.cache = Cache(self.monotonic)
+        self.gates = parts.gates
         self.hook_limit_s = EVENT_HOOK_LIMIT_S
         self.intake = Intake(parts.bounds)
+        self.busy = Busy(self, is_rejecting=parts.bounds.on_busy == "reject")
         self.deadlines: Deadlines[Step | FlowTimer | Wait] = Deadlines(
             self.loop, self.monotonic, lambda item: self.supervision.on_due(item)
         )
@@ -83,16 +93,20 @@ class Engine:
         run = accepted_run(event, self.program, self.clock, is_noting=bool(self._observers) or self.journals is not None)
         run.is_hooked = self.hooks.has_event_hooks
         if self.journals is not None:
-            run.journal = self.journals.new(run.event, run.program, Standing(run.run_id, run.walk, has_limits=run.program.has_inner_limits))
+            run.journal = self.journals.new(
+                run.event,
+                run.program,
+                Standing(run.run_id, run.walk, has_limits=run.program.has_inner_limits, is_budgeted=run.program.has_budgets),
+            )
         return run
 
     def admit(self, run: Run) -> bool:
-        """Take a run in, at once or behind others. False when the queue is full: wait for `room` and try again."""
+        """Take a run in, at once or behind others. False when the queue is full, or its session busy: await `room` and try again."""
         begins = self.intake.admit(run)
         if begins is None:
             return False
         self.runs.add(run)
-        if run.journal is not None:
+        if run.journal is not None or self._observers:
             self.teller.created(run)
         if begins:
             self.beginning.begin(run)
@@ -107,39 +121,38 @@ class Engine:
         if self.intake.admit(run, is_accepted=True):
             self.beginning.begin(run)
 
-    async def written(self, run: Run) -> None:
-        """Wait until the acceptance of a run is durable.
-
-        Raises:
-            StoreError: it cannot be written: the run is not accepted.
-        """
-        journal = run.journal
-        if journal is None:
-            return
-        try:
-            await journal.durable(journal.commit() if journal.has_news else journal.accepted)
-        except AgentflowError as error:
-            self.ending.park(run, error)
-            raise
-
     async def room(self, run: Run) -> None:
-        """Wait until a run that was not admitted may be tried again, or raise QueueFullError."""
-        await self.intake.room(run.session_id)
+        """Wait until a run that was not admitted may be tried again, or raise QueueFullError or SessionBusyError."""
+        if self.intake.is_contested(run):
+            await self.busy.decide(run)
+        else:
+            await self.intake.room(None if run.is_nested else run.session_id)
 
     def go_on(self, run: Run, ready: list[Frame]) -> None:
         """Give each ready call a task of its own; finish the run when there is none left."""
         if run.walk.notes:
             self.teller.chosen(run)
+        if run.walk.closing:
+            ready = self.supervision.close_joins(run, ready)
+            if not ready:
+                return  # the joins have seen to the rest
         if run.walk.is_done:
             self.ending.finish(run)
             return
         ready, gate = self._announce(run, ready)
         for frame in ready:
             self.begin(run, frame, gate)
-        if run.journal is not None:
+        self.rest(run)
+
+    def rest(self, run: Run) -> None:
+        """See whether anything of a run goes on: else it ends, when its budget is used up, or it is paused."""
+        denial = self.budgets.cut_of(run)
+        if denial is not None and not run.steps and not run.walk.is_done and run.walk.after is None:
+            self.ending.cut(run, None, denial)
+        elif run.journal is not None:
             self.control.rest(run)
 
-    def begin(self, run: Run, frame: Frame, gate: Future[None] | None, phase: Phase = NEW) -> Step:
+    def begin(self, run: Run, frame: Frame, gate: Future[None] | None, phase: Phase | None = None) -> Step:
         """Give a call a task of its own, which waits for `gate`."""
         step = self.step(run, frame)
         step.gate = gate
@@ -152,8 +165,10 @@ class Engine:
         """Record that calls are about to begin, with all that was recorded before; they may once the commit is durable."""
         journal = run.journal
         if journal is None:
-            return ready, None
+            return self.budgets.screen(run, ready) if run.program.has_budgets else ready, None
         ready = self.control.screen(run, ready)
+        if run.program.has_budgets:
+            ready = self.budgets.screen(run, ready)
         if run.is_hooked and journal.is_ahead_of(ready):
             return ready, None  # their begin is durable, and the hooks' patch goes with the first answer
         for frame in ready:
@@ -167,8 +182,8 @@ class Engine:
         limit_s = frame.node.timeout_s  # type: ignore[union-attr] # only calls become ready
         step = Step(self, run, frame, limit_s if run.step_limit_s is None else min(run.step_limit_s, limit_s))
         step.agent = self.agents[frame.node.agent]  # type: ignore[union-attr]
-        if run.program.has_inner_limits:
-            self.supervision.time_flows_above(run, frame)
+        if run.program.is_special or self.gates:
+            police(self, step, frame)
         return step
 
     def _call(self, step: Step, frame: Frame) -> Step:
@@ -182,13 +197,14 @@ class Engine:
         step.attempt = step.failures = 0
         step.injected = None
         step.agent = self.agents[node.agent]  # type: ignore[union-attr]
-        if run.program.has_inner_limits:
-            self.supervision.time_flows_above(run, frame)
+        if run.program.is_special or self.gates:
+            police(self, step, frame)
         return step
 
-    def spawn(self, step: Step, phase: Phase) -> None:
-        """Let a fresh task go on with a step at a phase."""
-        step.phase = phase
+    def spawn(self, step: Step, phase: Phase | None = None) -> None:
+        """Let a fresh task go on with a step at a phase; None for the one it is at."""
+        if phase is not None:
+            step.phase = phase
         self.deadlines.add(step, step.limit_s, self.monotonic())  # here already: a task that is cancelled before it begins never runs
         # Not loop.create_task: half as dear again, and a factory of eager tasks would begin before `step.task` is set.
         step.task = asyncio.Task(self._carry(step), loop=self.loop, name=step.run.run_id)
@@ -247,7 +263,7 @@ class Engine:
                 else:
                     return
                 if following is not None and step.task is not None and step.task.cancelling():
-                    self.spawn(following, NEW)  # a task that was cancelled, e.g. by its own handler, is not used again
+                    self.spawn(following)  # a task that was cancelled, e.g. by its own handler, is not used again
                     return
                 breath -= 1
                 if not breath and following is not None:
@@ -278,14 +294,14 @@ class Engine:
 
     async def _advance(self, step: Step, turn: int) -> bool:
         """Take a step through its phases. False when it is no longer this task's: another one goes on with it."""
-        if step.phase is NEW and step.cause is None:
+        if (step.phase is NEW or step.phase is START) and step.cause is None:
             step.begun = self.monotonic()
             if step.run.journal is None:
                 self.teller.started(step.run, step.frame, step.attempt + 1)  # type: ignore[arg-type] # event hooks have a phase of their own
             step.phase = Phase.BEFORE
         while True:
             if step.turn != turn:
-                self.teller.say("late_result", {"run_id": step.run.run_id})  # the record is another call's by now
+                self.supervision.tell_late(step.run)
                 return False
             if step.cause is None and step.is_cancelled_outside:
                 self.ending.cancel(step.run, "cancelled")
@@ -295,7 +311,7 @@ class Engine:
             self.deadlines.drop(step)
             if step.phase is Phase.DONE:
                 return True
-            if step.phase is not Phase.WAIT:
+            if step.phase is not WAIT and step.phase is not ADMIT:  # neither is part of an attempt's time
                 self.deadlines.add(step, step.limit_s)
             following = await PHASES[step.phase](self, step)
             if step.turn == turn and step.cause is None:
@@ -323,6 +339,7 @@ class Engine:
     def retry(self, step: Step, delay_s: float, failure: Failure) -> None:
         """Record that an attempt failed, and that the next one begins after a wait."""
         run = step.run
+        run.extra += 1
         self.teller.retried(step, delay_s, failure)
         self.teller.started(run, step.frame, step.attempt + 1)  # type: ignore[arg-type] # event hooks are not retried
         if run.journal is not None:
@@ -338,6 +355,8 @@ class Engine:
         answer = step.answered if step.failure is None else step.failure
         assert answer is not None  # noqa: S101 - a step is done with a failure or an answer
         step.failure = None
+        if step.is_policed:
+            settle_degraded(self, step)
         if self._observers or step.run.journal is not None:
             self.teller.ended(step, answer)
         return self._follow(step, step.run.walk.complete(frame, answer))
@@ -347,6 +366,10 @@ class Engine:
         run = step.run
         if run.walk.notes:
             self.teller.chosen(run)
+        if run.walk.closing:
+            self.retire(step)
+            self.go_on(run, ready)
+            return None
         if run.walk.is_done:
             self.retire(step)
             self.ending.finish(run)
@@ -354,8 +377,7 @@ class Engine:
         ready, gate = self._announce(run, ready)
         if not ready:
             self.retire(step)
-            if run.journal is not None:
-                self.control.rest(run)
+            self.rest(run)
             return None
         for other in ready[1:]:
             self.begin(run, other, gate)
@@ -375,16 +397,3 @@ class Engine:
             self.ending.cut(run, None, step.failure)
         else:
             self.beginning.start_walk(run)
-
-    async def drain(self, timeout_s: float) -> Left:
-        """Take nothing more, wait for all runs to end or pause, then end or leave the rest."""
-        self.intake.close()
-        self.ending.end_all([run for run in self.runs if run.state == "paused"])
-        self.ending.end_all([run for run in self.runs if self.intake.blocker_of(run) is not None])
-        await self.idle.until_idle(timeout_s)
-        self.hook_limit_s = min(self.hook_limit_s, self.supervision.grace_s)
-        self.ending.end_all(sorted(self.runs, key=lambda run: run.begun is not None))  # those that wait first
-        await self.idle.until_idle(None)
-        self.deadlines.close()
-        abandoned = sorted(self.supervision.abandoned.values())
-        return Left(tuple(sorted(self.ending.cancelled)), tuple(sorted(self.ending.resumable)), tuple(abandoned))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from agentflow.core import records as facts
+from agentflow.core.outcome import COMPENSATION, HANDLER
 from agentflow.core.plan import Node
 from agentflow.core.replay import Fit, event_of, fit
 from agentflow.core.standing import is_below
@@ -30,7 +31,7 @@ _NOT_COPIED = (
     facts.WorkflowCancelled,
 )
 _APPROVAL = (facts.ApprovalRequested, facts.ApprovalGranted, facts.ApprovalRejected)
-_ANSWERS = (facts.StepCompleted, facts.StepFailed, facts.FlowCut)
+_ANSWERS = (facts.StepCompleted, facts.StepFailed, facts.FlowCut, facts.JoinClosed)
 
 
 async def fork(engine: Engine, recorded: Recorded, program: Program | None, changes: State | None, *, is_again: bool) -> Run:
@@ -89,6 +90,7 @@ def _without_failures(told: Sequence[facts.Fact], ending: facts.WorkflowFailed) 
     Several branches may have failed a parallel flow together: all of them begin again, or only the last, when what came after
     the others builds on that they had failed. A run that failed by itself begins again at its last step.
     """
+    told = [fact for fact in told if getattr(fact, "position", "")[:1] not in (HANDLER, COMPENSATION)]  # these came of the failure
     above = "" if ending.failure is None else ending.failure.position or ""
     answers = [fact for fact in told if isinstance(fact, _ANSWERS) and fact.position]
     failures = [fact for fact in answers if not isinstance(fact, facts.StepCompleted) and is_below(fact.position, above)]

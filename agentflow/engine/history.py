@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentflow.core.codec import decode
 from agentflow.core.entry import Entry
@@ -14,6 +15,7 @@ from agentflow.core.replay import event_of, replay
 from agentflow.core.run_row import CORRUPT, RunFilter, RunRow
 from agentflow.core.run_view import RunView, view_of
 from agentflow.core.standing import Standing
+from agentflow.core.tally import Tally
 from agentflow.engine.program import ReadPlan, recorded_plan
 from agentflow.engine.verification import Problem, Verification
 from agentflow.errors import JournalDamagedError, JournalVersionError, RunNotFoundError, StoreDamagedError
@@ -59,6 +61,21 @@ class Recorded:
         """
         fact = self.records[self.moved_at].fact
         return fact.plan_hash if isinstance(fact, PlanMoved) else self.created.plan_hash
+
+
+@dataclass(slots=True)
+class Counted:
+    """What recorded runs come to.
+
+    Attributes:
+        tally: their records, counted.
+        states: how many runs stand in each state.
+        unread: the ids of runs whose records cannot be read; only their states are counted.
+    """
+
+    tally: Tally = field(default_factory=Tally)
+    states: Counter[str] = field(default_factory=Counter)
+    unread: list[str] = field(default_factory=list)
 
 
 class History:
@@ -130,7 +147,7 @@ class History:
         found: dict[str, RunRow] = {}
         for row in await self.holders():
             holder = holders.setdefault(row.session_id, row)
-            if holder is not row:
+            if holder is not row and row.state in ("pending", "recovering"):  # else it is part of that one's turn, or goes on beside it
                 found[row.run_id] = holder
         return found
 
@@ -149,6 +166,20 @@ class History:
         roots = {row.root_id for row in old if row.root_id is not None} - {row.run_id for row in old}
         kept = {row.run_id for row in await self._store.rows(RunFilter()) if row.run_id in roots} if roots else set()
         return [row for row in old if row.root_id not in kept]
+
+    async def counted(self, wanted: RunFilter) -> Counted:
+        """Count the runs that fit, and all their records."""
+        counted = Counted()
+        for row in await self._store.rows(wanted):
+            counted.states[row.state] += 1
+            try:
+                records = [decode(row.run_id, entry) for entry in await self._store.entries(row.run_id)]
+            except (StoreDamagedError, JournalDamagedError, JournalVersionError):
+                counted.unread.append(row.run_id)
+                continue
+            for record in records:
+                counted.tally.follow(record)
+        return counted
 
     async def verify(self, run_id: str | None = None) -> list[Problem]:
         """Return all that is wrong with one run, or with the whole journal; [] when nothing is.

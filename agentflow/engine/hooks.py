@@ -14,7 +14,7 @@ from agentflow.core.state import State
 from agentflow.errors import AgentAnswerError, RegistrationError, did_you_mean
 
 if TYPE_CHECKING:
-    from agentflow.ports import Emitter
+    from agentflow.engine.lineage import Offspring
 
 
 class Hook(Enum):
@@ -48,7 +48,7 @@ class HookArgs:
     hook: Hook
     event: Event
     state: State
-    runner: Emitter
+    runner: Offspring
     run_id: str
     agent: str = ""
     position: str = ""

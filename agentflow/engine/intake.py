@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     # The open runs of one session by id, in order of acceptance; None keeps the place of one that nobody goes on with here.
     Line: TypeAlias = OrderedDict[str, Run | None]
 
+PARALLEL = "parallel"  # the `on_busy` of a runner in which no session holds up another event
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -24,11 +27,13 @@ class Bounds:
         queue_size: how many accepted events may wait.
         queue_wait_s: how long `emit` waits for a place in a full queue before it raises.
         max_running: how many runs go on at once.
+        on_busy: what an event does whose session has an open run: "queue", "reject", "interrupt" or "parallel".
     """
 
     queue_size: int = 1000
     queue_wait_s: float = 1.0
     max_running: int = 10_000
+    on_busy: str = "queue"
 
 
 class Intake:
@@ -36,11 +41,14 @@ class Intake:
 
     The first run of a session's line has its turn: it runs, or waits for nothing but a free place. A recorded run that nobody
     goes on with here has its place in the line all the same, and holds up those behind it until it is taken over or has ended.
+    What a callback emits for the session of its own run is part of that run's turn: it stands before it, and waits for no turn.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._most = bounds.max_running  # 0 while nothing may begin
+        self.is_parallel = bounds.on_busy == PARALLEL  # no session has a line
+        self._is_contested = bounds.on_busy in ("reject", "interrupt")
         self._running = 0
         self._sessions: dict[str, Line] = {}  # a session is here while one of its runs is open
         self._kept = 0  # places of runs that nobody goes on with here
@@ -98,15 +106,20 @@ class Intake:
         self._wake()
 
     def admit(self, run: Run, *, is_accepted: bool = False) -> bool | None:
-        """Take a run in: True when it begins now, False when `release` hands it out later, None when the queue is full.
+        """Take a run in: True when it begins now, False when `release` hands it out later, None when it cannot be taken in now.
 
-        One that `is_accepted` already is taken in however full the queue is.
+        That is when the queue is full, or while a run `is_contested`. One that `is_accepted` already is taken in all the same.
         """
         session_id = run.session_id
         if session_id is None and self._running < self._most:
             self._running += 1
             return True
-        if not is_accepted and not self._begins_at_once(session_id) and not self._has_room():
+        if session_id is not None:
+            if self.is_parallel:
+                run.session_id = session_id = None
+            elif not is_accepted and self.is_contested(run):
+                return None
+        if not is_accepted and not self._begins_at_once(None if run.is_nested else session_id) and not self._has_room():
             return None
         if session_id is not None and not self._has_turn(run, session_id):
             self._waiting += 1
@@ -144,6 +157,8 @@ class Intake:
 
     def keep_place(self, session_id: str, run_id: str) -> None:
         """Give a recorded run that nobody goes on with here the next place in its session."""
+        if self.is_parallel:
+            return
         self._sessions.setdefault(session_id, OrderedDict())[run_id] = None
         self._kept += 1
 
@@ -158,7 +173,7 @@ class Intake:
 
     def blocker_of(self, run: Run) -> str | None:
         """Return the first run ahead of this one that nobody goes on with here, None when there is none."""
-        if self._kept and run.session_id is not None:
+        if self._kept and run.session_id is not None and not _had_turn(run):
             for run_id, carried in self._sessions.get(run.session_id, {}).items():
                 if run_id == run.run_id:
                     return None
@@ -168,7 +183,39 @@ class Intake:
 
     def behind(self, run: Run) -> list[Run]:
         """Return the runs that wait behind one that was left."""
-        return [other for other in self._sessions.get(run.session_id or "", {}).values() if other is not None]
+        return [other for other in self._sessions.get(run.session_id or "", {}).values() if other is not None and not _had_turn(other)]
+
+    def ahead(self, session_id: str | None) -> Line:
+        """Return the open runs of a session, in order of their turns; None stands for one that nobody goes on with here."""
+        return self._sessions.get(session_id or "", OrderedDict()).copy()
+
+    def is_contested(self, run: Run) -> bool:
+        """Say whether an event whose session has an open run neither waits nor begins before somebody has decided about it."""
+        return self._is_contested and run.session_id in self._sessions and not (run.is_decided or run.is_nested)
+
+    def has_room_without(self, others: Iterable[Run]) -> bool:
+        """Say whether one more run may wait once these have left."""
+        return self._has_room(sum(other.begun is None for other in others))
+
+    def nest(self, run: Run) -> None:
+        """Let a run be part of the turn of the one for which it was emitted, or of one further up, that has the same session."""
+        line, above = self._sessions.get(run.session_id or ""), run.parent
+        while above is not None and (line is None or line.get(above.run_id) is not above):
+            above = above.parent
+        if above is not None:
+            run.is_nested = True
+
+    def lift(self, run: Run) -> list[Run]:
+        """Let a run that waits for its session have its turn now, if it is nested in one ahead; return the runs that begin now."""
+        line = self._sessions.get(run.session_id or "")
+        if line is None or line.get(run.run_id) is not run or _had_turn(run) or next(iter(line)) == run.run_id:
+            return []
+        self.nest(run)
+        if not run.is_nested:
+            return []
+        line.move_to_end(run.run_id, last=False)
+        self._ready.append(run)
+        return self._fill()
 
     def _fill(self) -> list[Run]:
         begun: list[Run] = []
@@ -198,6 +245,8 @@ class Intake:
         if self._kept and run.run_id in line:
             self._kept -= 1
         line[run.run_id] = run
+        if run.is_nested:
+            line.move_to_end(run.run_id, last=False)
         return next(iter(line)) == run.run_id
 
     def _leave_session(self, run: Run, session_id: str) -> None:
@@ -215,7 +264,7 @@ class Intake:
             return
         had_turn = next(iter(line)) == run_id
         del line[run_id]
-        if had_turn and (following := next(iter(line.values()))) is not None:
+        if had_turn and (following := next(iter(line.values()))) is not None and not _had_turn(following):
             self._ready.append(following)
 
     def _wake(self) -> None:
@@ -237,6 +286,11 @@ class Intake:
             place.set_result(None)
             self._promised += 1
 
-    def _has_room(self) -> bool:
+    def _has_room(self, leaving: int = 0) -> bool:
         """Say whether one more run may wait, counting the places that are promised."""
-        return self._waiting + self._promised < self._bounds.queue_size
+        return self._waiting + self._promised - leaving < self._bounds.queue_size
+
+
+def _had_turn(run: Run) -> bool:
+    """Say whether a run of a session does not wait for its turn any more."""
+    return run.begun is not None or run.is_nested

@@ -17,7 +17,7 @@ from typing import Any
 from agentflow.core.append import Append
 from agentflow.core.codec import Written, dumps, encode, quoted, written
 from agentflow.core.entry import Entry
-from agentflow.core.event import Event
+from agentflow.core.event import W3C, Event
 from agentflow.core.frame import Frame
 from agentflow.core.plan_codec import encode_plan, hash_of
 from agentflow.core.records import Fact
@@ -323,9 +323,12 @@ def recorded(event: Event) -> tuple[Written, str]:
     data = dumps(told["data"]).encode("utf-8", "replace")
     target, session_id = quoted(event.target), "null" if event.session_id is None else quoted(event.session_id)
     metadata = dumps(told["metadata"]) if told["metadata"] else "{}"
+    asked = metadata  # but for what traces it
+    if not event.kept_metadata.keys().isdisjoint(W3C):
+        asked = dumps({name: text for name, text in event.kept_metadata.items() if name not in W3C})
     told_id, timestamp = dumps(told["id"]), dumps(told["timestamp"])
     rest = f'"id":{told_id},"target":{target},"metadata":{metadata},"session_id":{session_id},"timestamp":{timestamp}}}'
     told.pieces = b'{"data":', data, b",", rest.encode("utf-8", "replace")
-    digest = hashlib.sha256(f"[{target},{metadata},{session_id}]".encode("utf-8", "replace"))
+    digest = hashlib.sha256(f"[{target},{asked},{session_id}]".encode("utf-8", "replace"))
     digest.update(data)
     return told, digest.hexdigest()[:32]

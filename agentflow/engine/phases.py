@@ -15,9 +15,12 @@ from agentflow.core.records import EventPatched
 from agentflow.core.result import AgentResult
 from agentflow.core.state import REMOVED, Patch, Scope, State
 from agentflow.core.values import copy_json
+from agentflow.engine.admission import admit, dismiss, is_shut_out
+from agentflow.engine.fallbacks import degrade, exhausted, fall_back, has_fallback
 from agentflow.engine.hooks import Hook, HookArgs, call
 from agentflow.engine.lineage import Offspring
-from agentflow.engine.retry import is_retryable, wait_after
+from agentflow.engine.retry import is_correctable, is_retryable, wait_after
+from agentflow.engine.run import TIMED_OUT
 from agentflow.engine.step import Phase, Step
 from agentflow.errors import AgentflowError
 
@@ -75,14 +78,16 @@ async def before(engine: Engine, step: Step) -> Phase:
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         if not _is_lost(step, turn, error):
             step.failure = failure_of(error, attempts=step.attempt)
+            if step.cause is None:
+                engine.budgets.release(step)
         return Phase.ERROR
-    return Phase.ATTEMPT
+    return Phase.ADMIT if step.is_policed else Phase.ATTEMPT
 
 
 async def attempt(engine: Engine, step: Step) -> Phase:
     """Make one attempt; what `Engine._carry` does in place for a step without hooks."""
     turn, run = step.turn, step.run
-    step.event = run.event.view()
+    step.event = step.input if step.is_policed else run.event.view()
     run.calls += 1
     step.attempt += 1
     step.started = engine.monotonic()
@@ -97,6 +102,10 @@ async def attempt(engine: Engine, step: Step) -> Phase:
     if step.turn != turn:
         return Phase.DONE  # too late: the step is another task's, which may be at its next attempt
     step.failure = failure
+    if step.is_policed:
+        is_closing = step.cause is not None and step.cause is not TIMED_OUT
+        dismiss(engine, step, is_ok=None if is_closing else failure is None)
+        engine.cache.keep(step)
     return Phase.AFTER if failure is None else Phase.JUDGE
 
 
@@ -105,11 +114,18 @@ async def judge(engine: Engine, step: Step) -> Phase:
     failure = step.failure
     assert failure is not None  # noqa: S101 - only failed attempts are judged
     step.failure = failure = replace(failure, attempts=step.attempt)
-    policy = step.call.retry
+    call = step.call
     step.failures += 1
-    if step.failures <= policy.max_retries and is_retryable(policy, failure):
+    corrections = 0 if call.policy is None else call.policy.self_correct
+    is_again = step.failures <= corrections and is_correctable(failure)
+    is_again = is_again or (step.failures <= corrections + call.retry.max_retries and is_retryable(call.retry, failure))
+    is_again = is_again and not is_shut_out(engine, step)
+    if step.run.extra >= step.run.program.flow.max_total_attempts and (is_again or has_fallback(step, failure)):
+        step.failure = exhausted(step, failure)
+        return Phase.ERROR
+    if is_again:
         return Phase.WAIT
-    return Phase.ERROR
+    return Phase.ADMIT if step.is_policed and fall_back(engine, step, failure) else Phase.ERROR
 
 
 async def wait(engine: Engine, step: Step) -> Phase:
@@ -119,7 +135,15 @@ async def wait(engine: Engine, step: Step) -> Phase:
     is_left_over, delay = step.rest_s is not None, step.rest_s or 0.0
     step.rest_s = None
     if not is_left_over:
-        delay = wait_after(step.call.retry, step.failures, engine.clock.random())
+        if (denial := engine.budgets.again(step, step.call, failure)) is not None:
+            step.failure = denial
+            return Phase.ADMIT if fall_back(engine, step, failure) else Phase.ERROR
+        call = step.call
+        corrections = 0 if call.policy is None else call.policy.self_correct
+        if step.failures > corrections:
+            delay = wait_after(call.retry, step.failures - corrections, engine.clock.random())
+        if corrections:
+            step.correction = failure
         engine.retry(step, delay, failure)
         engine.control.growth.is_over(step.run)
     try:
@@ -128,6 +152,8 @@ async def wait(engine: Engine, step: Step) -> Phase:
         step.failure = failure_of(error, attempts=step.attempt)
         return Phase.ERROR
     step.failure = None
+    if step.is_policed and not is_left_over:
+        return Phase.ADMIT
     return Phase.BEFORE if is_left_over else Phase.ATTEMPT  # what hooks had injected went with the process that died
 
 
@@ -158,6 +184,8 @@ async def after_failure(engine: Engine, step: Step) -> Phase:
             step.failure = replace(failure_of(error, attempts=step.attempt), exception=told)
         if step.is_left(turn):
             break
+    if step.failure is not None and step.is_policed and not step.is_left(turn):
+        degrade(step, step.failure)
     return Phase.DONE if step.failure is not None else Phase.AFTER
 
 
@@ -193,6 +221,7 @@ PHASES = {
     Phase.BEFORE_EVENT: before_event,
     Phase.AFTER_EVENT: after_event,
     Phase.BEFORE: before,
+    Phase.ADMIT: admit,
     Phase.ATTEMPT: attempt,
     Phase.JUDGE: judge,
     Phase.WAIT: wait,
@@ -251,7 +280,7 @@ def _with(scope: Scope, patch: Patch | None) -> State:
 
 def _args(engine: Engine, step: Step, hook: Hook, state: State) -> HookArgs:
     run = step.run
-    args = HookArgs(hook, run.event.view(), state, Offspring(engine.emitter, run), run.run_id)
+    args = HookArgs(hook, run.event.view(), state, Offspring(engine, run, step.position), run.run_id)
     if step.frame is not None:
         args.agent = step.agent.name
         args.position = step.position

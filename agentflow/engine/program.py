@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from agentflow.core.plan import Call, Flow, Node, name_of, walk_nodes
+from agentflow.core.plan import Call, Flow, Node, has_clocks, name_of, walk_nodes
+from agentflow.core.policy_walk import kind_of
+from agentflow.core.spending import has_budgets
+from agentflow.core.walk import Walk
 from agentflow.errors import JournalDamagedError
 from agentflow.ports import Store
 
@@ -37,8 +40,13 @@ class Program:
     Attributes:
         flow: the main flow's name, mode and time limit.
         names: the agents and nested flows of the plan, in declared order.
-        has_inner_limits: whether a nested flow has a time limit.
+        walk: the kind of walk that the plan needs.
+        has_inner_limits: whether a nested flow has a time limit, or a join a deadline.
         has_approvals: whether a step waits for a person.
+        has_policies: whether a call or a flow has a policy.
+        has_budgets: whether a call or a flow has a budget.
+        keeps_dead_letters: whether a run that fails is a dead letter; not where a program waits for it and sees to it (default yes).
+        is_special: whether calls take more than a plain one: limits of inner flows, policies, budgets.
     """
 
     def __init__(
@@ -48,13 +56,18 @@ class Program:
         override: Callable[[str], Program] | None = None,
     ) -> None:
         self.plan = plan
+        self.keeps_dead_letters = True
         self.agent_configs = agent_configs
         self._override = override
         self.flow = (None if isinstance(plan, Call) else plan.flow) or Flow("", "")
         nodes = [node for node in walk_nodes(plan) if isinstance(node, Call) or (node.flow is not None and node is not plan)]
         self.names = tuple(dict.fromkeys(name_of(node) for node in nodes))
         self.has_approvals = any(isinstance(node, Call) and node.approval_timeout_s is not None for node in nodes)
-        self.has_inner_limits = any(not isinstance(node, Call) and node.flow and node.flow.timeout_s for node in nodes)
+        self.walk: type[Walk] = kind_of(plan)
+        self.has_inner_limits = has_clocks(plan)
+        policies = [node.policy for node in nodes if isinstance(node, Call) and node.policy is not None]
+        self.has_budgets = has_budgets(plan)
+        self.is_special = bool(policies) or self.has_inner_limits or self.has_budgets or self.walk is not Walk
 
     def overridden(self, name: str) -> Program:
         """Return the program that an event's `orchestration_override` asks for.

@@ -23,6 +23,7 @@ from agentflow.core.standing import Standing
 from agentflow.core.state import Scope
 from agentflow.core.walk import Walk
 from agentflow.engine.durations import step_limit_of
+from agentflow.engine.ending import DEGRADED
 from agentflow.engine.journal import Journal, Journals
 from agentflow.engine.program import Program, recorded_plan
 from agentflow.engine.repeating import begin_again
@@ -98,7 +99,10 @@ class Recovery:
         run.cancelled = standing.cancelled
         run.is_cut = bool(standing.cancelled)
         run.flags = standing.flags
+        if not run.walk.is_plain and run.walk.outcome.is_degraded and DEGRADED not in run.flags:
+            run.flags = (*run.flags, DEGRADED)  # a join's deadline had done that
         run.recall_usage(standing.usage)
+        run.extra = standing.extra
         if "agent_timeout" in run.event.kept_metadata:
             run.step_limit_s = step_limit_of(run.event.kept_metadata["agent_timeout"])
 

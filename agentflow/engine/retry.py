@@ -7,6 +7,7 @@ from agentflow.core.plan import Retry
 
 JITTER_SHARE = 0.1
 BAD_INPUT = frozenset({"InvalidValueError", "InvalidEventError", "AgentAnswerError"})
+NOT_TRIED = frozenset({"CircuitOpenError", "QueueTimeoutError", "WorkerPoolError", "BudgetExceededError"})  # an agent that was not asked
 
 
 def is_retryable(policy: Retry, failure: Failure) -> bool:
@@ -17,9 +18,17 @@ def is_retryable(policy: Retry, failure: Failure) -> bool:
     or of a base of it, or error codes.
     """
     names = {*failure.kinds, failure.code}
+    if not names.isdisjoint(NOT_TRIED):
+        return False
     if policy.retryable is not None:
         return not names.isdisjoint(policy.retryable)
     return "Exception" in names and names.isdisjoint(BAD_INPUT)
+
+
+def is_correctable(failure: Failure) -> bool:
+    """Say whether an agent that is told of this failure may do better: of its own ones, not of those that kept it from trying."""
+    names = {*failure.kinds, failure.code}
+    return "Exception" in names and names.isdisjoint(NOT_TRIED)
 
 
 def wait_after(policy: Retry, attempt: int, chance: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 from math import inf
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure
@@ -16,6 +16,7 @@ from agentflow.core.result import RunResult, Usage
 from agentflow.core.run_row import CORRUPT
 from agentflow.core.values import Json
 from agentflow.core.walk import Walk
+from agentflow.engine.account import Account
 from agentflow.engine.program import Program
 from agentflow.engine.seldom import Seldom
 
@@ -26,26 +27,33 @@ if TYPE_CHECKING:
     from agentflow.engine.step import Step
 
 
+TIMED_OUT: Final = object()  # why a step is interrupted whose own time is up; else a Closing says why
+
+
 class FlowTimer:
-    """The time limit of a flow: when it is due the flow's frame is closed."""
+    """The time limit of a flow, or the deadline of a join: when it is due its frame is closed."""
 
-    __slots__ = ("due", "frame", "place", "run")
+    __slots__ = ("due", "frame", "is_join", "place", "run")
 
-    def __init__(self, run: Run, frame: Frame) -> None:
+    def __init__(self, run: Run, frame: Frame, *, is_join: bool = False) -> None:
         self.run = run
         self.frame = frame
+        self.is_join = is_join
         self.due = inf
         self.place: float | None = None
 
 
 class Closing:
-    """A frame (None: the whole run) that is cut once the calls below it have ended or were abandoned."""
+    """A frame (None: the whole run) that is cut once the calls below it have ended or were abandoned; or a join, which is closed.
 
-    __slots__ = ("failure", "frame", "pending")
+    `why` is what it fails with, of a join the reason.
+    """
 
-    def __init__(self, frame: Frame | None, failure: Failure, pending: set[Step]) -> None:
+    __slots__ = ("frame", "pending", "why")
+
+    def __init__(self, frame: Frame | None, why: Failure | str, pending: set[Step]) -> None:
         self.frame = frame
-        self.failure = failure
+        self.why = why
         self.pending = pending
 
 
@@ -83,8 +91,13 @@ class Run:
     is_begun_unread = Seldom(first=False)  # its turn has come, and its journal is still to be read
     is_asked_to_end = Seldom("")  # what for, while its journal is still to be read
     is_cut = Seldom(first=False)  # its cancellation is in the journal already
-    root = Seldom["Run | None"](None)  # the run of the event for which a callback emitted this one's
+    account = Seldom[Account | None](None)  # what it has of its budgets
+    parent = Seldom["Run | None"](None)  # the run of the event for which a callback emitted this one's
+    root = Seldom["Run | None"](None)  # the first of its ancestors
+    is_nested = Seldom(first=False)  # it is part of the turn that an ancestor has in their session
+    is_decided = Seldom(first=False)  # its session was busy, and it is taken in all the same
     offspring = Seldom(0)
+    extra = Seldom(0)  # attempts that were made because others had failed
 
     def __init__(self, run_id: str, event: Event, program: Program, walk: Walk) -> None:
         self.run_id = run_id
@@ -95,7 +108,7 @@ class Run:
         self.begun: float | None = None
         self._step: Step | None = None  # the only open step of most runs; a set costs more than all the rest
         self._steps: set[Step] | None = None
-        self.timers: dict[Frame, FlowTimer] | None = None
+        self.timers: dict[tuple[Frame, bool], FlowTimer] | None = None  # by frame, and whether it is a join's
         self.calls = 0
         self._usage: Usage | None = None
         self.flags: tuple[str, ...] = ()
@@ -247,11 +260,6 @@ class RunHandle:
     def is_done(self) -> bool:
         """Whether the run has ended."""
         return self._run.result is not None
-
-    def descend_from(self, root: object) -> None:
-        """Count the run, and what its callbacks emit, as the offspring of another one."""
-        assert isinstance(root, Run)  # noqa: S101 - only runs have offspring
-        self._run.root = root
 
     def cancel(self, reason: str = "cancelled") -> Asked:
         """Ask the run to end; its result will be `cancelled` for this reason, or `timed_out` when it is "timeout".

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
-from agentflow.core.plan import Call
+from agentflow.core.ledger import BudgetSnapshot
+from agentflow.core.plan import Call, name_of
 from agentflow.core.records import EffectRecorded
 from agentflow.core.result import AgentResult, Usage
 from agentflow.core.state import Patch, State
 from agentflow.core.values import Json, adopt, check_key, copy_json
 from agentflow.core.walk import outputs_of
+from agentflow.engine.gates import Gate, Pass
 from agentflow.engine.seldom import Seldom
 from agentflow.errors import AgentAnswerError
 from agentflow.ports import Agent
@@ -43,10 +45,14 @@ class Phase(IntEnum):
     AFTER = 7
     DONE = 8
     AFTER_EVENT = 9
+    ADMIT = 10
+    START = 11  # as NEW, of a step that is admitted to each attempt
 
+
+LONGEST_CORRECTION = 8000  # characters of an error that the next attempt is told
 
 # An enum's member costs a descriptor call each time it is looked up; the hot path uses these.
-NEW, ATTEMPT = Phase.NEW, Phase.ATTEMPT
+NEW, START, ADMIT, ATTEMPT, WAIT = Phase.NEW, Phase.START, Phase.ADMIT, Phase.ATTEMPT, Phase.WAIT
 
 
 def _references_of_an_unkept_event() -> int:
@@ -95,6 +101,14 @@ class Step:
     stage = Seldom(0)  # how often it was cancelled
     rest_s = Seldom["float | None"](None)  # what is left of a wait between attempts that another process began
     effects = Seldom["dict[tuple[str, str], Json] | None"](None)  # what `ctx.once` has done, by position and key
+    is_policed = Seldom(first=False)  # it is admitted to each attempt
+    passed = Seldom[tuple[Gate, Pass] | None](None)  # what its attempt holds of its agent's gate
+    acting = Seldom[Call | None](None)  # the call of its fallback chain that is made in its place
+    fallbacks = Seldom(0)  # how far it is down that chain
+    correction = Seldom[Failure | None](None)  # what the next attempt is told
+    degraded = Seldom[Failure | None](None)  # why its answer is its default output
+    cache_key = Seldom("")
+    worked_s = Seldom(0.0)  # how long the attempts took whose usage is still to be told
 
     run: Run
     frame: Frame | None
@@ -135,10 +149,15 @@ class Step:
         return self.frame.position if self.frame is not None else ""
 
     @property
+    def name(self) -> str:
+        """The agent or flow that the plan names, whoever of its fallback chain answers."""
+        return self.agent.name if self.frame is None or self.acting is None else name_of(self.frame.node)
+
+    @property
     def call(self) -> Call:
         """The plan's node of this step."""
         assert self.frame is not None  # noqa: S101 - event hooks have no call
-        node = self.frame.node
+        node = self.acting or self.frame.node
         assert isinstance(node, Call)  # noqa: S101 - only calls become ready
         return node
 
@@ -181,9 +200,32 @@ class Step:
     def take_usage(self) -> dict[str, Json] | None:
         """Return what the attempt has used, as records have it, and begin anew."""
         used, self.used = self.used, None
-        if used is None:
-            return None
-        return {name: figure for name, figure in used.to_dict().items() if figure and name != "calls"}
+        told: dict[str, Json] = {}
+        if used is not None:
+            told = {name: figure for name, figure in used.to_dict().items() if figure and name != "calls"}
+        if self.worked_s:  # a budget counts it
+            told["seconds"], self.worked_s = round(self.worked_s, 6), 0.0
+        return told or None
+
+    def begin_anew(self) -> None:
+        """Forget what belonged to the call before this one in the line."""
+        for name in ("acting", "fallbacks", "correction", "degraded", "cache_key", "is_policed"):
+            if self.changed is not None:
+                self.changed.pop(name, None)
+
+    @property
+    def input(self) -> Event:
+        """A fresh view of what the attempt is given: the event, or what its call gets in its place, and what is to be corrected."""
+        event = self.run.event
+        given = None if self.frame is None else self.frame.given
+        view = event.view() if given is None else event.view_with(given)
+        if self.correction is None:
+            return view
+        text = f"{self.correction.type}: {self.correction.message}"
+        if len(text) > LONGEST_CORRECTION:
+            text = f"{text[:LONGEST_CORRECTION]}… ({len(text) - LONGEST_CORRECTION} characters more)"
+        told: dict[str, Json] = {"attempt": self.correction.attempts, "error": text}
+        return event.view_with({**view.data, "correction": told})
 
     def leave_behind(self) -> None:
         """Note that something of this attempt goes on although it was given up."""
@@ -322,6 +364,11 @@ class Context:
     def outputs(self) -> dict[str, dict[str, Json]]:
         """What each agent and nested flow has set so far, by name."""
         return outputs_of(self._step.run.walk, ())
+
+    @property
+    def budget(self) -> BudgetSnapshot | None:
+        """How the run's budget stands: consumed, reserved, limit, remaining, exhausted; None when it has none."""
+        return self._step.engine.budgets.snapshot(self._step.run)
 
     @property
     def config(self) -> Mapping[str, Any]:

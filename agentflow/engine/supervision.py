@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentflow.core.failure import Failure, failure_of
-from agentflow.core.frame import OPEN, Frame
-from agentflow.core.plan import Call, name_of
+from agentflow.core.frame import Frame
+from agentflow.core.plan import Call, Par, name_of
+from agentflow.core.policy_walk import DEADLINE, LOST
 from agentflow.core.records import StepAbandoned
+from agentflow.engine.admission import dismiss
 from agentflow.engine.control import Wait
 from agentflow.engine.deadlines import Deadlines
-from agentflow.engine.run import Closing, FlowTimer, Run
+from agentflow.engine.run import TIMED_OUT, Closing, FlowTimer, Run
 from agentflow.engine.step import Phase, Step
 from agentflow.errors import EventTimeoutError, StepTimeoutError
 
@@ -24,7 +26,17 @@ if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
 
 LAST_WAIT_S = 5.0  # for a handler that was cancelled twice, before it is left behind
-TIMED_OUT: Final = object()
+
+
+class LeftBehind(NamedTuple):
+    """A handler that did not end although it was cancelled twice; `agent` is "" for the callbacks of an event."""
+
+    run_id: str
+    position: str
+    agent: str
+
+    def __str__(self) -> str:
+        return f"{self.agent or 'hook'} in {self.run_id}"
 
 
 class Supervision:
@@ -37,7 +49,7 @@ class Supervision:
         self._engine = engine
         self._deadlines = deadlines
         self.grace_s = grace_s
-        self.abandoned: dict[asyncio.Task[None], str] = {}
+        self.abandoned: dict[asyncio.Task[None], LeftBehind] = {}
 
     def on_due(self, item: Step | FlowTimer | Wait) -> None:
         """Act on a deadline that has passed."""
@@ -81,10 +93,24 @@ class Supervision:
 
     def close(self, run: Run, frame: Frame | None, failure: Failure) -> None:
         """End a frame (None: the whole run) from outside, once the calls below it have ended or were abandoned."""
+        self._close(run, frame, failure)
+
+    def close_joins(self, run: Run, ready: list[Frame]) -> list[Frame]:
+        """Close the joins that have lost too many branches, and return what may begin of the calls that are ready."""
+        joins = list(run.walk.closing)
+        left = [frame for frame in ready if not any(frame.is_below(join) for join in joins)]
+        for join in joins:
+            if join.is_live:
+                self._close(run, join, LOST)
+        if run.journal is not None and run.journal.has_news and run.parked is None:
+            run.journal.commit()  # what lost the join is durable before those that are cancelled have ended
+        return left
+
+    def _close(self, run: Run, frame: Frame | None, why: Failure | str) -> None:
         pending = {step for step in run.steps if frame is None or (step.frame is not None and step.frame.is_below(frame))}
-        closing = Closing(frame, failure, pending)
+        closing = Closing(frame, why, pending)
         if not pending:
-            self._engine.ending.cut(run, frame, failure)
+            self._engine.ending.closed(run, closing)
             return
         for step in tuple(pending):
             if step.cause is None:
@@ -107,11 +133,13 @@ class Supervision:
         self._deadlines.drop(step)
         step.turn += 1
         cause = step.cause
+        if step.is_policed:
+            dismiss(self._engine, step, is_ok=None if isinstance(cause, Closing) else False)
         if isinstance(cause, Closing):
             step.run.close(step)
             cause.pending.discard(step)
             if not cause.pending:
-                self._engine.ending.cut(step.run, cause.frame, cause.failure)
+                self._engine.ending.closed(step.run, cause)
             return
         phase = step.phase
         if phase not in (Phase.ERROR, Phase.AFTER, Phase.AFTER_EVENT):
@@ -130,14 +158,19 @@ class Supervision:
         self._deadlines.drop(step)
         step.cause = cause
         step.stage = 1
-        if step.phase is not Phase.NEW and step.task is not None and not (step.is_gated or step.is_current) and _has_begun(step.task):
+        if (
+            step.phase not in (Phase.NEW, Phase.START)
+            and step.task is not None
+            and not (step.is_gated or step.is_current)
+            and _has_begun(step.task)
+        ):
             step.task.cancel()  # a task that has not begun sees the cause by itself
         self._deadlines.add(step, self.grace_s)
 
     def _abandon(self, step: Step) -> None:
         task = step.task
         if task is not None and not task.done():
-            self.abandoned[task] = f"{step.agent.name if step.frame is not None else 'hook'} in {step.run.run_id}"
+            self.abandoned[task] = LeftBehind(step.run.run_id, step.position, step.agent.name if step.frame is not None else "")
             task.add_done_callback(self._forget)
         run = step.run
         step.leave_behind()
@@ -149,24 +182,33 @@ class Supervision:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self.abandoned.pop(task, None)
 
+    def tell_late(self, run: Run) -> None:
+        """Log that the calling task's answer came too late: what it had been at is another call's by now."""
+        task = asyncio.current_task()
+        left = None if task is None else self.abandoned.get(task)
+        self._engine.teller.say("late_result", {"run_id": run.run_id} if left is None else left._asdict())
+
     # --- time limits of flows ---
 
-    def time_flow(self, run: Run, frame: Frame, limit_s: float) -> None:
-        """Start the clock of a flow."""
+    def time_flow(self, run: Run, frame: Frame, limit_s: float, *, is_join: bool = False) -> None:
+        """Start the clock of a flow, or of a join."""
         if run.timers is None:
             run.timers = {}
-        timer = run.timers[frame] = FlowTimer(run, frame)
+        timer = run.timers[frame, is_join] = FlowTimer(run, frame, is_join=is_join)
         self._deadlines.add(timer, limit_s)
 
     def time_flows_above(self, run: Run, frame: Frame) -> None:
-        """Start the clocks of nested flows that this step is the first of; stop those of flows that have ended."""
-        for timed in [timed for timed in run.timers or () if timed.status != OPEN]:
+        """Start the clocks of nested flows and joins that this step is the first of; stop those of such as have ended."""
+        for timed in [timed for timed in run.timers or () if not timed[0].is_live]:
             self._deadlines.drop(run.timers.pop(timed))  # type: ignore[union-attr]
         above = frame.parent
-        while above is not None and above.parent is not None:
-            flow = above.node.flow  # type: ignore[union-attr] # what has children is no call
-            if flow is not None and flow.timeout_s is not None and above not in (run.timers or ()):
+        while above is not None:
+            node = above.node
+            flow = node.flow  # type: ignore[union-attr] # what has children is no call
+            if flow is not None and flow.timeout_s is not None and above.parent is not None and (above, False) not in (run.timers or ()):
                 self.time_flow(run, above, self._left_of(run, above, flow.timeout_s))
+            if isinstance(node, Par) and node.join_timeout_s is not None and (above, True) not in (run.timers or ()):
+                self.time_flow(run, above, self._left_of(run, above, node.join_timeout_s), is_join=True)
             above = above.parent
 
     def _left_of(self, run: Run, frame: Frame, limit_s: float) -> float:
@@ -185,7 +227,10 @@ class Supervision:
 
     def _flow_is_due(self, timer: FlowTimer) -> None:
         run, frame = timer.run, timer.frame
-        if run.result is not None or frame.status != OPEN:
+        if run.result is not None or not frame.is_live:
+            return
+        if timer.is_join:
+            self._close(run, frame, DEADLINE)
             return
         node = frame.node
         flow = None if isinstance(node, Call) else node.flow

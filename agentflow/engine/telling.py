@@ -39,6 +39,8 @@ class Teller:
         self._log = log
         self._monotonic = monotonic
         self.watch: Callable[[Run, Fact], None] | None = None  # waits for a record of its own
+        self.count: Callable[[Run, Fact], None] | None = None  # counts what happens, where runs have journals
+        self.told: dict[str, int] = {}  # how often the log was told of what: nobody else is
 
     def tell(self, run: Run, fact: Fact) -> None:
         """Note a record in the run's journal and give it to the observers; one that raises is logged and the run goes on."""
@@ -47,6 +49,8 @@ class Teller:
         seq = run.journal.note(fact) if run.journal is not None else None
         if self.watch is not None:
             self.watch(run, fact)
+        if self.count is not None:
+            self.count(run, fact)
         if not self.observers:
             return
         record = Record(run.run_id, self._clock.time(), fact, seq)
@@ -74,12 +78,12 @@ class Teller:
     def retried(self, step: Step, wait_s: float, failure: Failure) -> None:
         """Tell that an attempt failed and another one follows."""
         due_at = self._clock.time() + wait_s
-        self.tell(step.run, StepRetried(step.position, step.agent.name, step.attempt, wait_s, failure, due_at, step.take_usage()))
+        self.tell(step.run, StepRetried(step.position, step.name, step.attempt, wait_s, failure, due_at, step.take_usage()))
 
     def ended(self, step: Step, answer: Answer) -> None:
         """Tell what a step came to."""
         duration_s = self._monotonic() - step.begun
-        position, agent, usage = step.position, step.agent.name, None if step.used is None else step.take_usage()
+        position, agent, usage = step.position, step.name, step.take_usage()
         if isinstance(answer, Failure):
             self.tell(step.run, StepFailed(position, agent, step.attempt, duration_s, answer, usage))
         else:
@@ -107,6 +111,7 @@ class Teller:
         self.say(event, {"run_id": step.run.run_id, "position": step.position, "agent": agent, **fields})
 
     def say(self, event: str, fields: Mapping[str, object], error: BaseException | None = None) -> None:
-        """Log a warning."""
+        """Log a warning, and count it."""
+        self.told[event] = self.told.get(event, 0) + 1
         with suppress(Exception):  # a log that cannot be written must not stop a run
             self._log.warn(event, fields, error)

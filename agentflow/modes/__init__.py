@@ -34,7 +34,7 @@ class Mode:
     summary: str = ""
 
 
-_JOIN = frozenset({"collaborative_agents", "merge", "failure_threshold", "max_concurrency"})
+_JOIN = frozenset({"collaborative_agents", "merge", "failure_threshold", "max_concurrency", "quorum", "fail_fast", "join_timeout_seconds"})
 
 MODES: Mapping[str, Mode] = {
     "route": Mode(route, frozenset({"max_hops", "default_agent"}), (), "the event's target answers, and may hand on"),

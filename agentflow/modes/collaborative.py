@@ -16,4 +16,7 @@ def collaborative(flow: FlowConfig) -> Node:
         concurrency=flow.max_concurrency,
         failure_threshold=flow.failure_threshold,
         merge=Merge(default, keys),
+        quorum=flow.quorum,
+        fail_fast=flow.fail_fast,
+        join_timeout_s=flow.join_timeout_seconds,
     )

@@ -18,7 +18,8 @@ from agentflow.core.merge import NAMED_POLICIES, Combine, Merge
 from agentflow.core.plan import Branch, Call, Condition, Flow, Loop, Node, Par, Seq, Unread
 from agentflow.errors import RuleError, did_you_mean
 from agentflow.modes import LATER_MODES, MODES, Mode
-from agentflow.modes.limits import flow_of, limited
+from agentflow.modes.beside import mistakes_beside
+from agentflow.modes.limits import errors_of, flow_of, limited
 
 MAX_NESTING = 16
 MOST_DIAGNOSTICS = 500
@@ -73,7 +74,15 @@ class Linker:
         if mode is not None:  # what an event asks for wins over the switch
             flow = flow.model_copy(update={"mode": mode, "switch": []})
         name = self._config.agent_flow.name or "main"
-        return self._flow(flow_of(name, flow), flow, ("orchestration",))
+        told = replace(flow_of(name, flow, self._config.agents), errors=errors_of(self._config))
+        return self._flow(told, flow, ("orchestration",))
+
+    def alone(self, name: str) -> Node | None:
+        """Link a named flow that is to be the main one of a run; None when it has mistakes."""
+        node = self.named(name)
+        if node is None or isinstance(node, Call) or node.flow is None:
+            return node
+        return replace(node, flow=replace(node.flow, errors=errors_of(self._config)))
 
     def named(self, name: str, path: KeyPath = (), on: On = "value") -> Node | None:
         """Link a named flow; once linked it is shared by all that name it. None when it has mistakes."""
@@ -87,17 +96,19 @@ class Linker:
         if name not in self._linked:
             self._open.append(name)
             flow = self._config.flows[name]
-            self._linked[name] = self._flow(flow_of(name, flow), flow, ("flows", name))
+            self._linked[name] = self._flow(flow_of(name, flow, self._config.agents), flow, ("flows", name))
             self._open.pop()
         return self._linked[name]
 
     def check_all(self) -> None:
-        """Link every named flow for its mistakes, and note names that stand for two things."""
+        """Link every named flow for its mistakes, and note names that stand for two things, or for nobody who can be called."""
         for name in self._config.flows:
             if name in self._config.agents:
                 self._say("AF0208", f"`{name}` is both an agent and a flow", ("flows", name), "key", "rename one of them")
             if name not in self._linked:
                 self.named(name, ("flows", name), "key")
+        for found in mistakes_beside(self._config, self._tools.extra_agents, self._near):
+            self._note(found)
 
     # --- one flow ---
 
@@ -124,6 +135,8 @@ class Linker:
             self._link_switch(flow, path)
             return None
         body = self._planned(mode, flow, path)
+        if isinstance(body, Par) and flow.on_error != "stop":
+            self._say_parallel(path)
         if body is None and not self._is_overfull and not self._has_errors(before):
             self._say("AF0203", f"mode `{flow.mode}` gave no plan, or one without steps", (*path, "mode"))
         cases = self._link_switch(flow, path)
@@ -153,12 +166,15 @@ class Linker:
         elif mode is None:
             self._say("AF0201", f"unknown mode `{flow.mode}`", where, help=self._near(flow.mode, self._tools.modes))
         elif flow.mode == "collaborative" and "on_error" in flow.given:
-            what = "on_error says nothing of a parallel flow, whose failures are judged by failure_threshold"
-            self._say("AF0219", what, (*path, "on_error"), "key", "remove on_error; it is for sequences, loops and steps")
+            self._say_parallel(path)
         elif flow.options is not None and mode.keys:
             hint = "options are for modes registered in Python"
             self._say("AF0214", f"mode `{flow.mode}` takes no options", (*path, "options"), "key", hint)
         return mode
+
+    def _say_parallel(self, path: KeyPath) -> None:
+        what = "on_error says nothing of a parallel flow, whose failures are judged by failure_threshold"
+        self._say("AF0219", what, (*path, "on_error"), "key", "remove on_error; it is for sequences, loops and steps")
 
     def _check_needs(self, flow: FlowConfig, mode: Mode, path: KeyPath) -> None:
         for group in mode.needs:
@@ -248,6 +264,9 @@ class Linker:
             case Par(branches=branches):
                 if node.concurrency < 1:
                     return self._malformed(flow, path, f"Par.concurrency is {node.concurrency}")
+                if node.quorum is not None and node.quorum > len(branches):
+                    message = f"`quorum` is {node.quorum}, and there are {len(branches)} to work at once"
+                    self._say("AF0223", message, (*path, "quorum"), help=f"use a number from 1 to {len(branches)}")
                 linked = self._link_each(branches, flow, path)
                 return replace(node, branches=linked, merge=self._link_merge(node.merge)) if linked else None
             case Loop(body=body, until=until):
@@ -292,7 +311,7 @@ class Linker:
         if name not in self._may_be_called:
             self._check_name(name, (*path, "mode"))  # a registered mode may name anything
             return None
-        return limited(call, flow, self._config.agents.get(name))
+        return limited(call, flow, self._config.agents)
 
     def _link_routes(self, node: Branch, flow: FlowConfig, path: KeyPath) -> Node | None:
         """Give a branch by route a case for every agent, and every flow that can stand for one here.
@@ -356,7 +375,9 @@ class Linker:
     # --- diagnostics ---
 
     def _say(self, code: str, message: str, path: KeyPath, on: On = "value", help: str = "", severity: str = "error") -> None:  # noqa: A002 - a diagnostic's own word
-        found = Diagnostic(code, message, path, on, help, severity)  # type: ignore[arg-type]
+        self._note(Diagnostic(code, message, path, on, help, severity))  # type: ignore[arg-type]
+
+    def _note(self, found: Diagnostic) -> None:
         if len(self._said) >= MOST_DIAGNOSTICS:
             self._unsaid += 1
         elif found not in self._said:

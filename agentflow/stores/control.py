@@ -18,7 +18,8 @@ from agentflow.errors import StorageError, StoreError
 
 Handle: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
-LONGEST = 64 * 1024  # bytes of an order, and of an answer
+LONGEST = 64 * 1024  # bytes of an order
+LONGEST_ANSWER = 16 * 1024 * 1024
 READ_S = 5.0  # from a connection to the whole order
 ANSWER_S = 30.0  # from an order to its answer: it is recorded before
 CLOSE_S = 1.0  # for answers that are on their way when the server closes
@@ -130,7 +131,7 @@ async def ask(address: str, order: Mapping[str, Any]) -> dict[str, Any]:
         OSError: nobody listens there.
         StorageError: there was no answer; whether the order was carried out is not known.
     """
-    reader, writer = await asyncio.open_unix_connection(address, limit=LONGEST)
+    reader, writer = await asyncio.open_unix_connection(address, limit=LONGEST_ANSWER)
     try:
         async with asyncio.timeout(ANSWER_S):
             writer.write(_line(order))

@@ -67,6 +67,18 @@ class FileLock:
             self._file = None
 
 
+def control_named_by(path: Path) -> str:
+    """Return where the last holder of a lock file took commands, "" when that is not known. It may be gone by now."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return _holder(file)[1]
+    finally:
+        os.close(file)
+
+
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino

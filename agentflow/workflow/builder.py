@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from agentflow.core.ledger import Budget
 from agentflow.ports import Store
 from agentflow.workflow.facade import Workflow
 from agentflow.workflow.steps import AgentExecutor, StepEvents
@@ -42,8 +44,8 @@ class WorkflowBuilder:
         """Be told what executors emit."""
         return self._with(step_events=listener)
 
-    def budget(self, budget: object) -> Self:
-        """Ask for a budget; `build` refuses it for now."""
+    def budget(self, budget: Budget | Mapping[str, Any]) -> Self:
+        """Bound what its steps may use."""
         return self._with(budget=budget)
 
     def build(self) -> Workflow:

@@ -33,7 +33,8 @@ async def _chain(session: Session, place: str, item: Any, stages: Sequence[Stage
         except BaseException as error:
             if is_being_cancelled(error):
                 raise
-            return StepOutcome.failed(f"stage {number}", "", f"stage {number} of {place}: {failure_of(error)}", attempts=0)
+            failure = failure_of(error)
+            return StepOutcome.failed(f"stage {number}", "", f"stage {number} of {place}: {failure}", attempts=0, code=failure.code)
         if spec is None:
             return outcome
         outcome = await session.step(spec, f"{place}.{number}/")

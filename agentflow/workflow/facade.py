@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from agentflow.core.ledger import Budget, BudgetSnapshot
 from agentflow.core.values import adopt
 from agentflow.engine.hooks import Callback, Hook, Hooks
 from agentflow.errors import InvalidValueError, WorkflowError
 from agentflow.ports import Store
 from agentflow.system import SystemClock
+from agentflow.workflow.allowance import checked_budget
 from agentflow.workflow.chains import Stage, run_pipeline
 from agentflow.workflow.host import Settings
 from agentflow.workflow.milestones import Subscription
 from agentflow.workflow.phase import Phase
 from agentflow.workflow.rounds import Decide, First, checked_bound, run_loop
 from agentflow.workflow.session import Session, check_name
-from agentflow.workflow.specs import AgentStepSpec, BudgetSnapshot, LoopOutcome, StepOutcome
+from agentflow.workflow.specs import AgentStepSpec, LoopOutcome, StepOutcome
 from agentflow.workflow.steps import AgentExecutor, StepEvents
 
 DEFAULT_HINT = 8
@@ -45,11 +47,13 @@ class Workflow:
         timeout_s: bounds each attempt of a step, in seconds.
         max_retries: how often a step is tried again after a failure, 0 to 100.
         step_events: is called with (task_id, event) for what executors emit.
-        budget: not supported yet; anything but None is refused.
+        budget: what all steps together may use: a Budget, or a mapping with its keys; None for as much as they like. Each attempt
+            counts, those of a run that is resumed too. Once a figure is used up no step begins any more, whatever verb asks: it
+            gets a failed outcome with the code `budget`, and what is in flight goes on to its end.
 
     Raises:
         TypeError: the executor has no `execute_step`.
-        WorkflowError: resume without a root_id, a budget, or a bound that is none.
+        WorkflowError: resume without a root_id, or a bound or a budget that is none.
     """
 
     def __init__(  # noqa: PLR0913 - one facade over what a builder would set one by one
@@ -63,20 +67,19 @@ class Workflow:
         timeout_s: float = 300.0,
         max_retries: int = 0,
         step_events: StepEvents | None = None,
-        budget: object = None,
+        budget: Budget | Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(getattr(executor, "execute_step", None)):
             raise TypeError(f"a workflow needs an executor with `async execute_step(spec, emit)`, not {type(executor).__name__}")
         if resume and root_id is None:
             raise WorkflowError("a workflow cannot be resumed without a root_id", hint='give it the same one each time: root_id="report-7"')
-        if budget is not None:
-            raise WorkflowError("budgets are not supported yet", hint="take `budget` out for now")
         if root_id is not None and not (type(root_id) is str and _ROOT.fullmatch(root_id)):
             raise WorkflowError(f"root_id is {root_id!r}", hint="use 1 to 100 characters of A-Z a-z 0-9 _ . : -")
         if type(max_retries) is not int or not 0 <= max_retries <= 100 or not 0 < timeout_s < float("inf"):
             raise WorkflowError("max_retries is 0 to 100, and timeout_s a number of seconds > 0")
         self._hooks = Hooks()
-        settings = Settings(root_id or f"workflow-{SystemClock().fresh_id()}", store, resume, timeout_s, max_retries, self._hooks)
+        name, limits = root_id or f"workflow-{SystemClock().fresh_id()}", checked_budget(budget)
+        settings = Settings(name, store, resume, timeout_s, max_retries, limits, self._hooks)
         self._session = Session(executor, settings, _hint_of(executor, max_concurrency), step_events)
 
     @property
@@ -140,7 +143,8 @@ class Workflow:
             name: tells loops apart on resume; None numbers them in order.
 
         Returns:
-            The last round's outcomes; its `reason` is condition_met, max_iterations, or error when `decide` raised.
+            The last round's outcomes; its `reason` is condition_met, max_iterations, budget when steps of that round were
+            denied, or error when `decide` raised.
 
         Raises:
             as `agent`; WorkflowError too for a bound below 1.
@@ -175,12 +179,19 @@ class Workflow:
         self._session.tell(f"log {self._session.count('log')}", {"type": "log", "message": message})
 
     def subscribe(self) -> Subscription:
-        """Return an async iterator over the workflow's events from now on: phase_start, phase_end, log, and lagged."""
+        """Return an async iterator over the workflow's events from now on.
+
+        Their `type` is phase_start, phase_end, log, budget_warning, budget_exhausted or lagged.
+        """
         return self._session.milestones.subscribe()
 
     def budget_snapshot(self) -> BudgetSnapshot:
-        """Return the tokens that the workflow's steps have used, those answered from the journal included."""
-        return BudgetSnapshot(consumed=self._session.tokens)
+        """Return what the workflow's steps have used and what is left of its budget, by figure: tokens, cost_usd, seconds, calls.
+
+        With a budget all recorded steps count, once the workflow is open (`async with`, or its first verb); without one those
+        count that were asked for, also where the journal answered.
+        """
+        return self._session.allowance.snapshot()
 
     # --- lifetime ---
 

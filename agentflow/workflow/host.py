@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from agentflow.config.journal import IN_MEMORY, JournalChoice
 from agentflow.core.codec import decode, first_fault
 from agentflow.core.entry import Entry
 from agentflow.core.event import Event, accept, first_scope
+from agentflow.core.ledger import Budget, Figures
 from agentflow.core.merge import Combine
-from agentflow.core.plan import Call, Flow, Node, Retry, Seq
+from agentflow.core.plan import Call, Flow, Node, Policy, Retry, Seq
 from agentflow.core.plan_codec import decode_plan
 from agentflow.core.records import Fact, Record
-from agentflow.core.run_row import RunRow
+from agentflow.core.run_row import RunFilter, RunRow
 from agentflow.core.standing import Standing
 from agentflow.core.walk import Walk
+from agentflow.engine.acceptance import written
+from agentflow.engine.budgets import RUN
 from agentflow.engine.engine import Engine
 from agentflow.engine.hooks import Hooks
 from agentflow.engine.intake import Bounds
@@ -38,7 +41,8 @@ from agentflow.executors.local import LocalExecutor
 from agentflow.logs import StructuredLog
 from agentflow.ports import Store
 from agentflow.system import SystemClock
-from agentflow.workflow.root import PATTERN, ROOT_PLAN, Root
+from agentflow.workflow.allowance import Allowance
+from agentflow.workflow.root import DECISION, PATTERN, ROOT_PLAN, Root
 from agentflow.workflow.steps import Call as StepCall
 from agentflow.workflow.steps import Job, StepAgents
 
@@ -57,6 +61,7 @@ class Settings:
         is_resume: go on with what is recorded under `root_id`.
         timeout_s: bounds each attempt of a step, in seconds.
         max_retries: how often a failed attempt is made again.
+        budget: what its steps may use; None for as much as they like.
         hooks: the callbacks.
     """
 
@@ -65,6 +70,7 @@ class Settings:
     is_resume: bool
     timeout_s: float
     max_retries: int
+    budget: Budget | None
     hooks: Hooks = field(default_factory=Hooks)
 
 
@@ -79,14 +85,16 @@ class Told:
 class Host:
     """Runs jobs on an engine of its own. Opened once, on the loop on which it is used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, allowance: Allowance) -> None:
         self._settings = settings
+        self._allowance = allowance
         self._clock = SystemClock()
         self._store, self._is_own_store = _store_of(settings.store)
         self._calls: dict[str, StepCall] = {}
         self._told: dict[str, list[Fact]] = {}
         self._known: set[str] = set()
-        self._programs: dict[str, Program] = {}
+        self._programs: dict[tuple[str, int | None], Program] = {}
+        self._taking = asyncio.Lock()
         self._busy = 0
         self._engine: Engine
         self._owner = self._clock.fresh_id()
@@ -109,10 +117,26 @@ class Host:
             self.root = Root(self._engine, self._settings.root_id)
             await self.root.open(is_resume=self._settings.is_resume)
             self._root_run = self.root.run
+            if self._settings.budget is not None and not self.root.is_new:
+                await self._restore()
             await self._store.release(self._owner)
         except BaseException:
             await self._let_go()
             raise
+
+    async def _restore(self) -> None:
+        """Count what the steps have used that are recorded, also those that nobody will ask for again."""
+        now = self._clock.time()
+        for row in await self._store.rows(RunFilter(root_id=self._settings.root_id, pattern=PATTERN)):
+            standing = (await self._engine.recovery.read(row)).journal.standing  # type: ignore[union-attr] # what was read has one
+            if standing.spending is None:  # it began before there was a budget
+                used, took = standing.usage, max((row.ended_at or row.started_at) - row.started_at, 0.0)
+                self._allowance.restore(row.run_id, Figures(used.total_tokens, used.cost_usd, took, used.calls), is_engines=False)
+                continue
+            for position, step in standing.steps.items():
+                if step.is_in_flight and (step.due_at or 0.0) <= now:
+                    standing.spending.lose(position, step.agent)
+            self._allowance.restore(row.run_id, standing.spending.spent.get(RUN, Figures()), is_engines=True)
 
     def _made_engine(self) -> Engine:
         journals = Journals(self._store, self._clock, asyncio.get_running_loop(), self._owner, _read_plan)
@@ -135,7 +159,7 @@ class Host:
     async def close(self, status: str | None) -> None:
         """Let go of the journal; what runs is left to be resumed. The workflow's run ends with `status` when one is given."""
         await self._store.renew(self._owner, LEASE_S)
-        await self._engine.drain(0.0)
+        await self._engine.ending.drain(0.0)
         try:
             if status is not None:
                 self.root.end(status)
@@ -186,6 +210,7 @@ class Host:
 
         Raises:
             StaleIdentityError: other work is recorded under its name.
+            BudgetExceededError: the budget does not suffice for it.
             IllegalTransitionError: somebody else does it at this moment.
             StoreError: it cannot be recorded.
         """
@@ -209,7 +234,7 @@ class Host:
         if row is None:
             self._told[run_id] = told
         try:
-            run = await self._taken(row) if row is not None else await self._begun(job, run_id, generation)
+            run = await self._taken(job, row) if row is not None else await self._begun(job, run_id, generation)
             try:
                 await run.ended()
             except asyncio.CancelledError:
@@ -239,7 +264,8 @@ class Host:
     async def _begun(self, job: Job, run_id: str, generation: int) -> Run:
         engine, root_id = self._engine, self._settings.root_id
         assert engine.journals is not None  # noqa: S101 - see _made_engine
-        program = self._program(job.agent)
+        self._check(job)  # nothing else comes between this and the engine, which sets aside what it takes
+        program = self._program(job)
         event = accept(job.event(root_id, generation), run_id, self._clock.time)
         walk = Walk(program.plan, event, first_scope(event), is_noting=True)
         run = Run(run_id, event, program, walk)
@@ -247,31 +273,52 @@ class Host:
         run.root = self._root_run
         run.journal = engine.journals.new(event, program, Standing(run_id, walk))
         run.journal.change(parent_id=root_id, root_id=root_id)
+        self._open_account(run)
         while not engine.admit(run):
             await engine.room(run)
-        await engine.written(run)
+        await written(engine, run)
         return run
 
-    async def _taken(self, row: RunRow) -> Run:
+    async def _taken(self, job: Job, row: RunRow) -> Run:
         """Go on with a job that was begun by somebody who is dead, or has let go of it."""
-        rows = await self._store.take(self._owner, lease_s=LEASE_S, run_ids=[row.run_id])
-        if not rows:
-            raise IllegalTransitionError(row.run_id, row.state, "resume", "another owner goes on with it")
-        run = await self._engine.recovery.read(rows[0])
-        run.root = self._root_run
-        self._engine.adopt(run)
+        async with self._taking:  # what the budget allows it has set aside when the next one is looked at
+            self._check(job)
+            rows = await self._store.take(self._owner, lease_s=LEASE_S, run_ids=[row.run_id])
+            if not rows:
+                raise IllegalTransitionError(row.run_id, row.state, "resume", "another owner goes on with it")
+            run = await self._engine.recovery.read(rows[0])
+            run.root = self._root_run
+            run.program.keeps_dead_letters = False  # as `_program` says; it was made anew from what is recorded
+            self._open_account(run)
+            self._engine.adopt(run)
         return run
+
+    def _check(self, job: Job) -> None:
+        if job.reserve_tokens is not None:
+            self._allowance.check(job.reserve_tokens)
+
+    def _open_account(self, run: Run) -> None:
+        if run.program.has_budgets:
+            run.account = self._allowance.account(run.run_id)
 
     async def _read(self, run_id: str) -> Told:
         return Told(run_id, facts_of(run_id, await self._store.entries(run_id)))
 
-    def _program(self, agent: str) -> Program:
-        if agent not in self._programs:
-            call = Call(agent, self._settings.timeout_s, Retry(self._settings.max_retries))
-            self._programs[agent] = Program(Seq((call,), Flow(agent, PATTERN)), {})
-        return self._programs[agent]
+    def _program(self, job: Job) -> Program:
+        key = job.agent, job.reserve_tokens
+        if key not in self._programs:
+            budget = None if job.reserve_tokens is None else self._settings.budget
+            reserved = 0 if budget is None or budget.tokens is None else job.reserve_tokens
+            call = Call(job.agent, self._settings.timeout_s, Retry(self._settings.max_retries))
+            if reserved:
+                call = replace(call, policy=Policy(reserve_tokens=reserved))
+            pattern = DECISION if job.reserve_tokens is None else PATTERN
+            program = self._programs[key] = Program(Seq((call,), Flow(job.agent, pattern, budget=budget)), {})
+            program.keeps_dead_letters = False
+        return self._programs[key]
 
     def _hear(self, record: Record) -> None:
+        self._allowance.hear(record.fact)
         told = self._told.get(record.run_id)
         if told is not None:
             told.append(record.fact)
@@ -280,7 +327,7 @@ class Host:
 class _NoEmitter:
     """What callbacks of a workflow get as `args.runner`."""
 
-    async def emit(self, event: Event) -> Any:
+    async def emit_for(self, parent: object, event: Event) -> Any:
         """Refuse: a workflow takes no events.
 
         Raises:

@@ -10,6 +10,7 @@ from agentflow.core.codec import decode
 from agentflow.core.event import Event, accept, first_scope
 from agentflow.core.plan import Call, Flow, Seq
 from agentflow.core.records import (
+    BudgetExhausted,
     EffectRecorded,
     StepCompleted,
     StepStarted,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LEASE_S = 60.0  # to read what is recorded
 PATTERN = "workflow"
+DECISION = "decision"  # of a loop: no step, and on no budget
 PLACE = "0.0"
 ROOT_PLAN = Seq((Call("workflow"),), Flow("workflow", PATTERN, max_process_deaths=100))
 
@@ -117,6 +119,16 @@ class Root:
         self._journal.note(EffectRecorded(PLACE, key, told))
         self._last = self._journal.commit()
         self._last.add_done_callback(_look)
+
+    def note_fact(self, fact: BudgetExhausted) -> None:
+        """Record what befell the workflow as a whole; it is committed with the milestone that tells of it."""
+        if self._journal.standing.ended is None:
+            self._journal.note(fact)
+
+    def recorded(self, key: str) -> dict[str, Json] | None:
+        """Return the milestone that is recorded under a key."""
+        known = self._known.get(key)
+        return known if isinstance(known, dict) else None
 
     def end(self, status: str) -> None:
         """End the run: its function has returned."""

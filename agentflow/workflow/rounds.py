@@ -7,7 +7,7 @@ from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from agentflow.core.values import Json
-from agentflow.errors import AgentAnswerError, WorkflowError
+from agentflow.errors import AgentAnswerError, BudgetExceededError, WorkflowError
 from agentflow.ports import Request
 from agentflow.workflow.session import Session
 from agentflow.workflow.specs import AgentStepSpec, LoopDecision, LoopOutcome, StepOutcome, identity_parts
@@ -36,8 +36,10 @@ async def run_loop(session: Session, scope: str, first: First, decide: Decide, m
             is_over = await host.recorded(job) is not None
             outcome[:] = await session.side_by_side(specs, f"{scope}#{number}/", is_final=is_over)
             outcome.iterations = number
-            if any(one.attempts == 0 for one in outcome):  # stale: nothing of this round was run
-                outcome.reason, outcome.error = "error", next(one.error for one in outcome if one.attempts == 0)
+            unrun = next((one for one in outcome if one.attempts == 0), None)
+            if unrun is not None:  # stale, or denied: the round is not over
+                outcome.reason = "budget" if unrun.code == BudgetExceededError.code else "error"
+                outcome.error = unrun.error
                 return outcome
             told = await host.perform(job)
             answer = outcome_of(AgentStepSpec(DECIDE, DECIDE), told.run_id, told.facts)

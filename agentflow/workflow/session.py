@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from agentflow.errors import InvalidValueError, RunnerStateError, StaleIdentityError, WorkflowError
+from agentflow.core.records import BudgetExhausted
+from agentflow.errors import AgentflowError, BudgetExceededError, InvalidValueError, RunnerStateError, StaleIdentityError, WorkflowError
+from agentflow.workflow.allowance import Allowance
 from agentflow.workflow.host import Host, Settings, Told
 from agentflow.workflow.milestones import Milestones, WorkflowEvent
 from agentflow.workflow.phase import present_phase
@@ -34,7 +36,7 @@ class Session:
     def __init__(self, executor: AgentExecutor, settings: Settings, most_at_once: int, listener: StepEvents | None) -> None:
         self.root_id = settings.root_id
         self.milestones = Milestones()
-        self.tokens = 0
+        self.allowance = Allowance(settings.root_id, settings.budget, self._tell_of_budget)
         self.failed: set[str] = set()
         self._executor = _Guarded(executor, self)
         self._settings = settings
@@ -60,11 +62,12 @@ class Session:
             if self._is_closed:
                 raise RunnerStateError(f"workflow {self.root_id} is closed", hint="make a new one with resume=True")
             if self._host is None:
-                host = Host(self._settings)
+                host = Host(self._settings, self.allowance)
                 await host.open()
                 self._host = host
                 for key, event in self._told:
                     host.root.note(key, event)
+                self.allowance.look()
             return self._host
 
     async def close(self, status: str | None) -> None:
@@ -101,6 +104,15 @@ class Session:
         else:
             self._host.root.note(key, event)
         self.milestones.tell(event)
+
+    def _tell_of_budget(self, key: str, event: WorkflowEvent, fact: BudgetExhausted | None) -> None:
+        """Tell how the budget stands; in the words in which it is recorded, if it was told before this process began."""
+        if self._is_closed or self._host is None:
+            return  # what is told at the end is told by whoever resumes it
+        known = self._host.root.recorded(key)
+        if known is None and fact is not None:
+            self._host.root.note_fact(fact)
+        self.tell(key, known or event)
 
     def count(self, kind: str) -> int:
         """Return how many of a kind there were before in this session, and count one more."""
@@ -155,12 +167,12 @@ class Session:
                 try:
                     told = await self._placed(host, job, is_final=is_final)
                     outcome = outcome_of(spec, told.run_id, told.facts)
-                except StaleIdentityError as error:
-                    outcome = _not_run(spec, str(error))
+                    self.allowance.count(told.run_id, told.facts)
+                except (StaleIdentityError, BudgetExceededError) as error:
+                    outcome = _not_run(spec, error)
         finally:
             if phase is not None:
                 phase.end_step(outcome)
-        self.tokens += outcome.tokens
         (self.failed.discard if outcome.success else self.failed.add)(job.key)
         return outcome
 
@@ -198,22 +210,22 @@ class Session:
                 return [await self._answered(host, spec, prefix, stale) for spec in specs]
             return await together([self.step(spec, prefix, is_final=is_final) for spec in specs])
 
-    async def _stale_of(self, host: Host, specs: Sequence[AgentStepSpec], prefix: str) -> dict[str, str]:
+    async def _stale_of(self, host: Host, specs: Sequence[AgentStepSpec], prefix: str) -> dict[str, StaleIdentityError]:
         """Return what is wrong with those steps that are recorded as other work, by id."""
-        stale: dict[str, str] = {}
+        stale: dict[str, StaleIdentityError] = {}
         for spec in specs:
             try:
                 await host.recorded(self._job(spec, prefix))
             except StaleIdentityError as error:
-                stale[spec.task_id] = str(error)
+                stale[spec.task_id] = error
         return stale
 
-    async def _answered(self, host: Host, spec: AgentStepSpec, prefix: str, stale: dict[str, str]) -> StepOutcome:
+    async def _answered(self, host: Host, spec: AgentStepSpec, prefix: str, stale: dict[str, StaleIdentityError]) -> StepOutcome:
         if spec.task_id in stale:
             return _not_run(spec, stale[spec.task_id])
         told = await host.recorded(self._job(spec, prefix))
         if told is None:
-            return _not_run(spec, f"not run: stale identity of {', '.join(stale)}")
+            return _not_run(spec, StaleIdentityError(f"not run: stale identity of {', '.join(stale)}"))
         return outcome_of(spec, told.run_id, told.facts)
 
 
@@ -245,8 +257,8 @@ async def together(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
         raise
 
 
-def _not_run(spec: AgentStepSpec, error: str) -> StepOutcome:
-    return StepOutcome.failed(spec.task_id, spec.agent, error, attempts=0)
+def _not_run(spec: AgentStepSpec, error: AgentflowError) -> StepOutcome:
+    return StepOutcome.failed(spec.task_id, spec.agent, str(error), attempts=0, code=error.code)
 
 
 def check_name(kind: str, name: object) -> None:

@@ -26,6 +26,8 @@ class AgentStepSpec:
         max_steps: the most tool rounds; None for no limit.
         parent_session_id: the session on whose behalf it runs; no part of the step's identity.
         output_schema: not supported yet; a step that has one is refused.
+        reserve_tokens: what each attempt sets aside of the workflow's budget of tokens before it begins (default 0); without such a
+            budget it has no effect. No part of the step's identity.
 
     Raises:
         InvalidValueError: a field is of the wrong kind.
@@ -38,6 +40,7 @@ class AgentStepSpec:
     max_steps: int | None = None
     parent_session_id: str | None = None
     output_schema: Mapping[str, Any] | None = None
+    reserve_tokens: int = 0
 
     def __post_init__(self) -> None:
         for name in ("task_id", "agent", "description", "prompt"):
@@ -48,6 +51,8 @@ class AgentStepSpec:
             raise InvalidValueError("AgentStepSpec.agent is empty", hint="name who does it")
         if self.max_steps is not None and (type(self.max_steps) is not int or self.max_steps < 1):
             raise InvalidValueError(f"AgentStepSpec.max_steps is {self.max_steps!r}", hint="use a whole number >= 1, or None")
+        if type(self.reserve_tokens) is not int or self.reserve_tokens < 0:
+            raise InvalidValueError(f"AgentStepSpec.reserve_tokens is {self.reserve_tokens!r}", hint="use a whole number >= 0")
 
     def to_dict(self) -> dict[str, Json]:
         """Return the spec as JSON, under its fields' names."""
@@ -84,6 +89,8 @@ class StepOutcome:
         attempts: how often it was begun, 0 when it never ran.
         tokens: how many tokens it used.
         duration: how long it took from its first attempt, in seconds.
+        code: of what it failed with: `budget` when the workflow's budget did not suffice, as in the table of errors; "" when it
+            succeeded. The workflow sets it, as it does attempts and duration.
     """
 
     task_id: str
@@ -96,6 +103,7 @@ class StepOutcome:
     attempts: int = 1
     tokens: int = 0
     duration: float = field(default=0.0, compare=False)
+    code: str = ""
 
     @classmethod
     def failed(cls, task_id: str, agent: str, error: str, **more: Any) -> StepOutcome:
@@ -134,9 +142,9 @@ class LoopOutcome(list[StepOutcome]):
     """The outcomes of a loop's last round, in the order of its specs.
 
     Attributes:
-        reason: why it ended: condition_met, max_iterations or error.
+        reason: why it ended: condition_met, max_iterations, error, or budget when steps of its last round were denied.
         iterations: how many rounds ran.
-        error: what the decision raised, None when it did not.
+        error: what the decision raised, or why steps were not run; None when there is nothing to say.
     """
 
     def __init__(self, outcomes: Iterable[StepOutcome] = (), reason: str = "condition_met", iterations: int = 0) -> None:
@@ -144,16 +152,6 @@ class LoopOutcome(list[StepOutcome]):
         self.reason = reason
         self.iterations = iterations
         self.error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetSnapshot:
-    """What a workflow has used of its tokens. There are no limits yet, so `limit` and `remaining` are None."""
-
-    consumed: int = 0
-    limit: int | None = None
-    remaining: int | None = None
-    exhausted: bool = False
 
 
 def identity_parts(workflow: str, spec: AgentStepSpec) -> dict[str, Json]:
@@ -165,7 +163,7 @@ def identity_parts(workflow: str, spec: AgentStepSpec) -> dict[str, Json]:
 def identity_of(workflow: str, spec: AgentStepSpec) -> str:
     """Return the 64 hex digits that stand for a step of a workflow: SHA-256 over its canonical JSON.
 
-    Workflow, task_id, agent, prompt, max_steps and schema count; the description and the parent session do not.
+    Workflow, task_id, agent, prompt, max_steps and schema count; the description, the parent session and what it reserves do not.
     """
     return digest_of(identity_parts(workflow, spec))
 

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from agentflow.core import records as facts
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure
+from agentflow.core.packing import number
 from agentflow.core.result import Usage
 from agentflow.core.values import Json
 from agentflow.engine.step import Context
-from agentflow.errors import AgentAnswerError, MaxStepsError, StepReportedError
+from agentflow.errors import AgentAnswerError, BudgetExceededError, MaxStepsError, StepReportedError
 from agentflow.ports import Request
 from agentflow.workflow.specs import AgentStepSpec, StepOutcome, digest_of, identity_parts
 
@@ -79,12 +80,14 @@ class Job:
         agent: who does it.
         parts: what makes it the work it is.
         call: does it, and returns what is recorded.
+        reserve_tokens: what each attempt sets aside of the workflow's budget; None for work that is on no budget.
     """
 
     key: str
     agent: str
     parts: Mapping[str, Json]
     call: Call
+    reserve_tokens: int | None = None
 
     def event(self, root_id: str, generation: int) -> Event:
         """Return the event of its run. All generations say the same: each but the last one has failed."""
@@ -120,7 +123,7 @@ def step_job(root_id: str, prefix: str, spec: AgentStepSpec, executor: AgentExec
         row |= {} if told.structured is None else {"structured": told.structured}
         return {OUTCOME: row | ({"session_id": told.session_id} if told.session_id else {})}
 
-    return Job(prefix + spec.task_id, spec.agent, identity_parts(root_id, spec), call)
+    return Job(prefix + spec.task_id, spec.agent, identity_parts(root_id, spec), call, spec.reserve_tokens)
 
 
 class StepAgent:
@@ -165,13 +168,10 @@ class StepAgents(Mapping[str, StepAgent]):
 
 def outcome_of(spec: AgentStepSpec, run_id: str, told: Sequence[facts.Fact]) -> StepOutcome:
     """Return what a run's records say its step came to: the same whether it has just ended or ended long ago."""
-    used = Usage()
     failure: Failure | None = None
     attempts, duration_s = 0, 0.0
     row: dict[str, Any] = {}
     for fact in told:
-        if isinstance(fact, facts.StepRetried | facts.StepCompleted | facts.StepFailed) and fact.usage:
-            used.total_tokens += int(fact.usage.get("total_tokens") or 0)  # type: ignore[arg-type] # figures, as records have them
         if isinstance(fact, facts.StepStarted):
             attempts = max(attempts, fact.attempt)
         elif isinstance(fact, facts.StepCompleted):
@@ -182,16 +182,27 @@ def outcome_of(spec: AgentStepSpec, run_id: str, told: Sequence[facts.Fact]) -> 
             failure = failure or fact.failure or Failure(fact.reason)
         elif isinstance(fact, facts.WorkflowCancelled):
             failure = failure or Failure(f"the step was cancelled: {fact.reason}")
-    more = {"session_id": run_id, "attempts": attempts, "tokens": used.total_tokens, "duration": duration_s}
+    more = {"session_id": run_id, "attempts": attempts, "tokens": usage_of(told).total_tokens, "duration": duration_s}
     if failure is not None:
-        return StepOutcome.failed(spec.task_id, spec.agent, _error_of(failure), **more)
+        return StepOutcome.failed(spec.task_id, spec.agent, _error_of(failure), code=failure.code, **more)
     answer = row.pop(OUTCOME, None)
     if not isinstance(answer, dict):
         answer = {"output": row}  # a hook has put another state in its place
     return StepOutcome(spec.task_id, agent=spec.agent, **{**more, **answer})
 
 
+def usage_of(told: Sequence[facts.Fact]) -> Usage:
+    """Return what the attempts of a run's step have used, by its records."""
+    used = Usage()
+    for fact in told:
+        used.calls += isinstance(fact, facts.StepStarted)
+        if isinstance(fact, facts.StepRetried | facts.StepCompleted | facts.StepFailed) and fact.usage:
+            used.total_tokens += int(number(fact.usage.get("total_tokens", 0)))
+            used.cost_usd += number(fact.usage.get("cost_usd", 0))
+    return used
+
+
 def _error_of(failure: Failure) -> str:
-    if failure.type in (StepReportedError.__name__, MaxStepsError.__name__):
+    if failure.type in (StepReportedError.__name__, MaxStepsError.__name__, BudgetExceededError.__name__):
         return failure.message
     return f"{failure.type}: {failure.message}" if failure.message else failure.type

@@ -14,7 +14,8 @@ from agentflow.cli.live import MOST_ROWS, LiveTree
 from agentflow.cli.progress import Lines, Silence, duration, ending, line_of, progress
 from agentflow.cli.trees import lines_of
 from agentflow.core.failure import Failure
-from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread
+from agentflow.core.ledger import Budget
+from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Retry, Seq, Unread
 from agentflow.core.records import (
     ApprovalGranted,
     ApprovalRejected,
@@ -22,6 +23,7 @@ from agentflow.core.records import (
     BranchTaken,
     EffectRecorded,
     Fact,
+    JoinClosed,
     LoopEnded,
     Record,
     StepAbandoned,
@@ -64,6 +66,8 @@ PLAN = Seq(
         (StepFailed("0.1", "a", 1, 0.5, Failure("", type="Boom")), "0.1  a  failed after 500.0 ms: Boom"),
         (StepAbandoned("0.1", "a"), "0.1  a  left behind: it does not end although it was cancelled"),
         (LoopEnded("0", "max_iterations", 1, {}), "0  loop ended after 1 round: max_iterations"),
+        (JoinClosed("0", ("0.1",), "deadline"), "0  join closed with 1 branch: deadline"),
+        (JoinClosed("0", (), "fail_fast"), "0  join closed with 0 branches: fail_fast"),
         (WorkflowCompleted("completed", "condition_met", 0.5), "completed (condition_met) in 500.0 ms"),
         (WorkflowCompleted("completed", "completed", 0.5), "completed in 500.0 ms"),
         (WorkflowFailed("timed_out", "timeout", None), "timed_out (timeout) in 0 s"),
@@ -193,6 +197,33 @@ def test_tree_shows_the_wait_before_an_attempt() -> None:
     assert "↻ first  attempt 1" in drawn(PLAN, WorkflowCreated({}, "loop"), *told)
 
 
+def test_tree_shows_who_is_called_when_a_run_has_failed() -> None:
+    """The error handler and compensators stand below the steps, and say what they do."""
+    steps = (
+        StepStarted("0.0", "first"),
+        StepStarted("!", "triage"),
+        StepStarted("~0.0", "undo"),
+        StepCompleted("~0.0", "undo", 1, 0.5, Patch({})),
+    )
+    assert [line.rstrip() for line in drawn(PLAN, WorkflowCreated({}, "loop"), *steps).splitlines()][1:] == [
+        "├── … first",
+        "├── … triage (handles the failure)",
+        "└── ✓ undo (undoes 0.0)  500.0 ms",
+    ]
+
+
+def test_tree_shows_which_steps_a_closed_join_went_on_without() -> None:
+    """Those below it that were open; what had ended stays as it was."""
+    told = (StepStarted("0.1.0", "left"), StepStarted("0.1.1", "right"), StepCompleted("0.1.0", "left", 1, 0.5, Patch({})))
+    text = drawn(PLAN, WorkflowCreated({}, "loop"), StepStarted("0.0", "first"), *told, JoinClosed("0.1", ("0.1.0",), "deadline"))
+    assert [line.rstrip() for line in text.splitlines()][1:] == [
+        "├── … first",
+        "└── all at once",
+        "    ├── ✓ left  500.0 ms",
+        "    └── ✗ right  its join was closed (deadline)",
+    ]
+
+
 def test_tree_of_a_long_run_shows_its_last_steps() -> None:
     """Of a run with many steps the last ones are shown, and how many came before."""
     steps = [StepStarted(f"0#{number}", "again") for number in range(1, MOST_ROWS + 11)]
@@ -274,6 +305,26 @@ def test_plan_as_lines_tells_everything_that_bounds_it() -> None:
         "  last (at most 7 s, 2 retries, after approval within 3600 s)",
         "  repeat, at most 3 rounds, until state.ok",
         "    x (at most 300 s)",
+    ]
+
+
+def test_plan_as_lines_tells_what_follows_a_failure() -> None:
+    """Of each call, join and flow; the handlers of the whole stand at the end, the first that is looked for first."""
+    policy = Policy((Call("b"), Call("c")), ("TimeoutError",), {}, 2, 60.0, Call("u"), Budget(tokens=9, calls=3))
+    flow = Flow("all", "mixed", on_error="continue", budget=Budget(cost_usd=0.5), errors=ErrorRoutes(Call("h"), {"x": Call("k", 5)}))
+    join = Par((Call("a"), Call("b")), quorum=1, fail_fast=True, join_timeout_s=5.0)
+    plan = Seq((Call("a", policy=policy), join, Seq((Call("x"),), Flow("inner", "sequential", rescue=Call("r")))), flow)
+    assert lines_of(plan) == [
+        "all [mixed]: one after another, goes on after errors, budget 0.5 cost_usd",
+        "  a (at most 300 s, 2 corrections, or else b, c on TimeoutError, or else its default output, answers kept for 60 s, undone by u, "
+        "budget 9 tokens, 3 calls)",
+        "  all at once, 10 at a time; fails below 1 successes, at once; merge ordered; closed after 5 s",
+        "    a (at most 300 s)",
+        "    b (at most 300 s)",
+        "  inner [sequential]: one after another, on error: r",
+        "    x (at most 300 s)",
+        "when it fails with code x: k (at most 5 s)",
+        "when it fails otherwise: h (at most 300 s)",
     ]
 
 

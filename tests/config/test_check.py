@@ -61,7 +61,23 @@ AT = "agentflow.toml:"
         ('[orchestration]\nmerge = { a = 5 }', "AF0103", "2:15", "put it in quotes"),
         ('[logging]\nlevel = "INFO"', "AF0104", "2:9", "did you mean `info`?"),
         ('[logging]\nlevel = "loud"', "AF0104", "2:9", ""),
-        ('[orchestration]\non_error = "halt"', "AF0104", "2:12", "the only value is `stop`"),
+        ('[orchestration]\non_error = "halt"', "AF0104", "2:12", 'write "stop", "continue", or "route:" and the name of an agent'),
+        ('[orchestration]\non_error = "route:"', "AF0104", "2:12", 'write "stop", "continue", or "route:" and the name of an agent'),
+        ("[orchestration]\nbudget = {}", "AF0104", "2:10", "give one of tokens, cost_usd, seconds and calls"),
+        ("[orchestration]\nquorum = 2\nfailure_threshold = 0.1", "AF0125", "2:1", "give one of them"),
+        ("[agents.a]\nfallback_on = []", "AF0126", "2:1", "add fallback, or take it out"),
+        (
+            "[agents.a]\nreserve_tokens = 9",
+            "AF0127",
+            "2:1",
+            "add budget = { tokens = ... } to the flow or the agent, or take it out",
+        ),
+        (
+            "[agents.a]\ndefault_output = { at = 2026-01-01 }",
+            "AF0104",
+            "2:18",
+            "use strings, finite numbers, true or false, arrays and tables; write a date as a string",
+        ),
         ('[agents."a b"]', "AF0104", "1:9", "names are 1 to 64 of: letters A-Z a-z, digits, `_`, `-`, `.`"),
         ('[flows."..é"]', "AF0104", "1:8", "names are 1 to 64 of: letters A-Z a-z, digits, `_`, `-`, `.`"),
         ("[flows.x]\nretry_attempts = 2\n[flows.x.retry]\nmax_retries = 3", "AF0116", "4:15", "give one of them, or the same number"),
@@ -88,6 +104,18 @@ AT = "agentflow.toml:"
             "3:1",
             "it counts once requires_approval is true",
         ),
+        ("[agents.a]\nrate_limit = { burst = 2 }", "AF0105", "2:14", "add requests_per_second = ..."),
+        ("[agents.a]\nrate_limit = 5", "AF0103", "2:14", ""),
+        ("[agents.a.rate_limit]\nrequests_per_second = 0", "AF0104", "2:23", ""),
+        ("[agents.a.rate_limit]\nrequests_per_second = 1\nburst = 0", "AF0104", "3:9", ""),
+        ("[agents.a.circuit_breaker]\nfailure_treshold = 5", "AF0102", "2:1", "did you mean `failure_threshold`?"),
+        ("[agents.a.circuit_breaker]\nreset_seconds = inf", "AF0104", "2:17", ""),
+        ("[agents.a]\nqueue_timeout_seconds = 5", "AF0122", "2:1", "add rate_limit, or [workers.a], or take it out"),
+        ("[agents.a]\nqueue_timeout_seconds = 5\nrate_limit = { requests_per_second = 0 }", "AF0104", "3:38", ""),
+        ("[agents.a]\nqueue_timeout_seconds = 5\n[workers.a]\ncount = 0", "AF0104", "4:9", ""),
+        ("[workers.a]\ncount = 4\nmax = 2", "AF0104", "3:7", ""),
+        ("[workers.a]\ncount = 4\nmin = 2", "AF0102", "3:1", "known: count, max, max_failures, idle_drain_seconds"),
+        ("[agents.analyzer]\n[workers.analyser]", "AF0192", "2:10", "did you mean `analyzer`?"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_code_place_and_hint(told: Callable[..., list[object]], text: str, code: str, place: str, hint: str) -> None:
@@ -121,10 +149,10 @@ def test_a_message_names_the_key_what_it_wants_and_what_it_got(draft: Callable[.
         ("[memory]\nurl = 'sqlite:memory.db'", "1:2"),
         ("[executor.ray]\naddress = 'auto'", "1:2"),
         ("[[schedules]]\ncron = '* * * * *'", "1:3"),
-        ("[orchestration]\nbudget = { calls = 3 }", "2:1"),
+        ('[orchestration]\nkeep = "last"', "2:1"),
         ("[[flows.x.steps]]\nid = 'a'", "1:11"),
         ("[agents.a]\ntools = []", "2:1"),
-        ("[agents.a]\nfallback_on = []", "2:1"),
+        ('[agents.a]\nurl = "x"', "2:1"),
         ("[runner]\nslow_event_seconds = 5", "2:1"),
         ('[llm]\nprovider = "ollama"\nmodel = "m"\nprices = {}', "4:1"),
     ],
@@ -137,12 +165,20 @@ def test_a_key_of_a_later_version_is_refused_as_such(draft: Callable[..., Draft]
     assert diagnostic.help == "take it out; a later version honours it"
 
 
-@pytest.mark.parametrize("value", ['on_error = "continue"', 'on_error = "route:triage"', 'on_busy = "reject"', 'on_busy = "parallel"'])
-def test_a_value_of_a_later_version_is_refused_as_such(draft: Callable[..., Draft], value: str) -> None:
-    """A value of the language that is not honoured yet names the one that is."""
-    (diagnostic,) = draft(f"[orchestration]\n{value}").diagnostics
-    assert diagnostic.code == "AF0106"
-    assert diagnostic.help.startswith("the only value is")
+@pytest.mark.parametrize("value", ["queue", "interrupt"])
+def test_on_busy_is_refused_for_a_nested_flow(draft: Callable[..., Draft], value: str) -> None:
+    """Sessions are of events, and only the main flow takes these: also the default is refused, since it would say nothing."""
+    (diagnostic,) = draft(f'[flows.x]\nmode = "route"\non_busy = "{value}"').diagnostics
+    assert ("AF0128", AT + "3:1") == (diagnostic.code, str(diagnostic.place))
+    assert diagnostic.help == "write it below [orchestration]"
+
+
+def test_what_a_busy_session_does_is_one_of_four_words(draft: Callable[..., Draft]) -> None:
+    """A misspelt one is refused with the one that was meant."""
+    for word in ("queue", "reject", "interrupt", "parallel"):
+        assert [] == [one for one in draft(f'[orchestration]\non_busy = "{word}"').diagnostics if one.severity == "error"]
+    (diagnostic,) = draft('[orchestration]\non_busy = "interupt"').diagnostics
+    assert ("AF0104", "did you mean `interrupt`?") == (diagnostic.code, diagnostic.help)
 
 
 def test_all_mistakes_are_told_in_one_pass_in_the_order_of_the_text(draft: Callable[..., Draft]) -> None:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from agentflow.config.model import AgentConfig, Config, FlowConfig, RetryConfig
+from agentflow.config.policies import CircuitBreakerConfig, RateLimitConfig, WorkersConfig
 
 
 def test_defaults_are_those_of_the_rules() -> None:
@@ -17,8 +18,13 @@ def test_defaults_are_those_of_the_rules() -> None:
         "retry_attempts": 0,
         "max_hops": 32,
         "max_process_deaths": 3,
+        "max_total_attempts": 1000,
         "merge": "ordered",
         "on_error": "stop",
+        "quorum": None,
+        "fail_fast": False,
+        "join_timeout_seconds": None,
+        "budget": None,
         "on_busy": "queue",
         "collaborative_agents": None,
         "sequential_agents": None,
@@ -58,6 +64,16 @@ def test_approvals_and_the_journal_have_the_documented_defaults() -> None:
     """No agent needs an approval; one that does waits a day for it. A run is kept for 30 days."""
     assert (AgentConfig().requires_approval, AgentConfig().approval_timeout_seconds) == (False, 24 * 3600)
     assert Config().journal.model_dump() == {"url": None, "durability": None, "retention_days": 30, "snapshot_every": 100}
+
+
+def test_gates_have_the_documented_defaults() -> None:
+    """An agent has no limits unless it says so; a breaker, and a pool, need no key at all."""
+    agent = AgentConfig()
+    assert (agent.rate_limit, agent.circuit_breaker, agent.queue_timeout_seconds) == (None, None, None)
+    assert CircuitBreakerConfig().model_dump() == {"failure_threshold": 5, "reset_seconds": 30.0, "success_threshold": 1}
+    assert RateLimitConfig(requests_per_second=5).burst == 1
+    assert WorkersConfig().model_dump() == {"count": 1, "max": None, "max_failures": 3, "idle_drain_seconds": 120.0}
+    assert (WorkersConfig(count=4).most, WorkersConfig(count=4, max=9).most) == (4, 9)
 
 
 def test_the_limits_of_a_run_have_the_documented_defaults() -> None:

@@ -47,7 +47,10 @@ def test_a_variable_sets_a_key(draft: Callable[..., Draft], name: str, value: st
         ("AGENTFLOW__ORCHESTRATION__MODE__X", "`orchestration.mode` is a string and has no keys"),
         ("AGENTFLOW__ORCHESTRATION__SWITCH__0__WHEN", "`orchestration.switch` is an array of tables and has no keys"),
         ("AGENTFLOW__LOGGING__ZZZ", "known here: level, format, file"),
-        ("AGENTFLOW__", "known here: agent_flow, orchestration, flows, agents, journal, limits, logging, llm, runner"),
+        (
+            "AGENTFLOW__",
+            "known here: agent_flow, orchestration, flows, agents, journal, limits, logging, telemetry, llm, runner",
+        ),
     ],
 )
 def test_a_variable_that_names_no_key_is_told(draft: Callable[..., Draft], name: str, hint: str) -> None:
@@ -71,7 +74,7 @@ def test_without_agents_a_variable_cannot_name_one(told: Callable[..., list[obje
         ("AGENTFLOW__ORCHESTRATION__MAX_HOPS", "1\nmax_iterations = 0", "AF0103"),
         ("AGENTFLOW__ORCHESTRATION__SEQUENTIAL_AGENTS", '["a", 5]', "AF0103"),
         ("AGENTFLOW__SERVE__PORT", "1", "AF0106"),
-        ("AGENTFLOW__ORCHESTRATION__BUDGET__CALLS", "1", "AF0106"),
+        ("AGENTFLOW__ORCHESTRATION__KEEP", "1", "AF0106"),
         ("AGENTFLOW__LOGGING__FILE", "\udcff", "AF0113"),
         ("AGENTFLOW__ORCHESTRATION__OPTIONS", "9" * 30, "AF0113"),
     ],
@@ -103,7 +106,10 @@ def test_the_command_line_sets_keys_by_dotted_key(draft: Callable[..., Draft]) -
     [
         ("orchestration.mod", "did you mean `orchestration.mode`?"),
         ("agents.analyser.role", "did you mean `agents.analyzer.role`?"),
-        ("no key", "known here: agent_flow, orchestration, flows, agents, journal, limits, logging, llm, runner"),
+        (
+            "no key",
+            "known here: agent_flow, orchestration, flows, agents, journal, limits, logging, telemetry, llm, runner",
+        ),
     ],
 )
 def test_a_dotted_key_that_is_unknown_is_told(told: Callable[..., list[object]], name: str, hint: str) -> None:

@@ -10,7 +10,7 @@ def test_rows_are_in_the_order_of_the_models_and_the_file(draft: Callable[..., D
     keys = [row.key for row in draft('[agents.b]\n[agents."a.c"]\n').settings]
     assert keys[:5] == ["agent_flow.name", "agent_flow.version", "agent_flow.description", "agent_flow.entrypoint", "orchestration.mode"]
     assert [key for key in keys if key.endswith(".role")] == ["agents.b.role", 'agents."a.c".role']
-    assert keys[-1] == "runner.pythonpath"
+    assert keys[-1] == "error_routing.error_handler"
     assert len(keys) == len(set(keys))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agentflow.core.bounds import (
@@ -12,10 +14,12 @@ from agentflow.core.bounds import (
     worst_case_seconds,
     worst_case_steps,
 )
-from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread, agents_of
+from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Retry, Seq, Unread, agents_of
 
 ONCE = Call("once", timeout_s=10)
 THRICE = Call("thrice", timeout_s=10, retry=Retry(max_retries=2, initial_delay_s=1, factor=3, max_delay_s=2, jitter=False))
+
+UNDONE = replace(ONCE, policy=Policy(compensate=THRICE))
 
 
 def route(*cases: Node, bound: int) -> Loop:
@@ -34,6 +38,19 @@ def route(*cases: Node, bound: int) -> Loop:
         pytest.param(Loop(THRICE, 4), 12, 4, 0, 132, id="Loop: the bound times its body"),
         pytest.param(Branch((ONCE, THRICE), (Unread("x"),)), 3, 1, 0, 33, id="Branch: the costliest case"),
         pytest.param(route(ONCE, THRICE, bound=33), 99, 33, 32, 33 * 33, id="route: a first call and max_hops hand-offs"),
+        pytest.param(
+            replace(ONCE, policy=Policy(fallback=(ONCE, THRICE))), 5, 1, 0, 53, id="fallbacks: all of them are tried, in one step"
+        ),
+        pytest.param(replace(THRICE, policy=Policy(self_correct=2)), 5, 1, 0, 53, id="corrections come before the retries"),
+        pytest.param(Seq((ONCE, ONCE), Flow("f", "any", rescue=THRICE)), 5, 3, 0, 53, id="on_error: one more step"),
+        pytest.param(Loop(ONCE, 3, flow=Flow("f", "any", rescue=ONCE)), 4, 4, 0, 40, id="on_error of a loop: once, after the rounds"),
+        pytest.param(
+            Seq((ONCE,), Flow("f", "any", errors=ErrorRoutes(ONCE, {"x": THRICE}))), 4, 2, 0, 43, id="handlers: the costliest of them, once"
+        ),
+        pytest.param(Par((UNDONE, UNDONE), 2), 8, 4, 0, 10 + 66, id="compensation: one after another, each step's"),
+        pytest.param(Loop(Branch((UNDONE, ONCE), (Unread("x"),)), 3), 12, 6, 0, 30 + 99, id="compensation: each round's"),
+        pytest.param(Seq((UNDONE,), Flow("f", "any", 5.0)), 4, 2, 0, 5 + 33, id="compensation: beyond the flow's time limit"),
+        pytest.param(Par((ONCE, THRICE), 2, join_timeout_s=15.0), 4, 2, 0, 15, id="a join's deadline cuts its branches"),
         pytest.param(Loop(route(ONCE, bound=3), 5), 15, 15, 10, 150, id="hops of a nested flow count in each round"),
     ],
 )
@@ -82,3 +99,12 @@ def test_empty_parts_cost_nothing() -> None:
     """A Par and a Branch without members are no calls."""
     plan = Seq((Par(()), Branch(())))
     assert bounds_of(plan) == type(bounds_of(plan))(0, 0, 0, 0.0)
+
+
+def test_compensation_of_a_huge_plan_has_no_bound_in_seconds() -> None:
+    """What no number can hold is None there, too."""
+    plan: Node = UNDONE
+    for _ in range(20):
+        plan = Loop(plan, 2**63 - 1)
+    assert worst_case_seconds(plan) is None
+    assert worst_case_calls(plan) == 4 * (2**63 - 1) ** 20

@@ -8,7 +8,7 @@ import pytest
 
 from agentflow.core.diagram import MOST_BOXES, mermaid
 from agentflow.core.merge import Merge
-from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Seq, Unread
+from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Seq, Unread
 
 A, B, C = Call("a"), Call("b"), Call("c")
 
@@ -103,3 +103,37 @@ def test_large_plans_are_drawn_in_part() -> None:
 def test_sequence_without_steps_is_one_box() -> None:
     """A Seq that holds nothing is drawn as such."""
     assert '["nothing"]' in mermaid(Seq(()))
+
+
+def test_a_call_says_who_else_may_be_called_for_it() -> None:
+    """Its fallbacks in order, and who undoes it."""
+    call = Call("a", approval_timeout_s=5.0, policy=Policy(fallback=(B, C), compensate=Call("u")))
+    assert 'step0["a<br/>after approval<br/>or else b, c<br/>undone by u"]' in mermaid(call)
+
+
+def test_a_flow_that_fails_leads_to_the_agent_of_its_on_error() -> None:
+    """It stands beside the flow, in the colour of its step, and what follows the flow follows it too."""
+    inner = Seq((A, B), Flow("inner", "sequential", rescue=C))
+    text = mermaid(Seq((inner, A)), {"0.0.2": "failed"})
+    assert {"frame0_0 -.-> step0_0_2", "step0_0_2 --> step0_1", "step0_0_1 --> step0_1"} <= arrows(text)
+    assert "class step0_0_2 failed" in text
+    loop = mermaid(Loop(A, 3, flow=Flow("main", "loop", rescue=C)), {"0#4": "failed"})
+    assert {"frame0 -.-> step0rend", "step0rend --> done"} <= arrows(loop)
+    hops = mermaid(Loop(Branch((A, B), routes={"a": 0, "b": 1}), 3, is_handoff=True, flow=Flow("main", "route", rescue=C)))
+    assert {"frame0 -.-> step0r1_2", "step0r1_2 --> done"} <= arrows(hops)
+
+
+def test_handlers_stand_beside_the_main_flow() -> None:
+    """Each once, with what it is for; the only one has the colour of its step."""
+    routes = ErrorRoutes(B, {"AF0505": A}, {"critical": B}, {"timeout": A})
+    text = mermaid(Seq((C,), Flow("main", "sequential", errors=routes)), {"!": "failed"})
+    assert 'frame0 -.->|"code AF0505, category timeout"| handler0' in text
+    assert 'frame0 -.->|"severity critical, any failure"| handler1' in text
+    assert {"handler0 --> done", "handler1 --> done"} <= arrows(text)
+    assert "class handler" not in text
+    assert "class handler0 failed" in mermaid(Seq((C,), Flow("main", "sequential", errors=ErrorRoutes(B))), {"!": "failed"})
+
+
+def test_a_join_says_when_it_ends() -> None:
+    """Its quorum and its deadline."""
+    assert "merge: ordered<br/>2 must succeed<br/>after 1.5 s at most" in mermaid(Par((A, B, C), quorum=2, join_timeout_s=1.5))

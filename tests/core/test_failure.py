@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace as changed
 from typing import Any
 
 import pytest
 
+from agentflow.core.category import CATEGORIES, SEVERITIES, category_of, severity_of
 from agentflow.core.failure import Failure, failure_of
-from agentflow.errors import MergeError, RoutingError
+from agentflow.core.packing import pack_failure, unpack_failure
+from agentflow.errors import (
+    ApprovalRejectedError,
+    BudgetExceededError,
+    EventTimeoutError,
+    MergeError,
+    PoisonedStepError,
+    RoutingError,
+    StoreError,
+)
 
 
 class CodedError(ValueError):
@@ -101,3 +113,81 @@ def test_failure_as_json() -> None:
     """A failure as JSON has stage, agent, position, type, code, message and attempts."""
     row: dict[str, Any] = Failure("no", "ValueError", "E1", "a", "0.1", "s", 3, ("ValueError",), ValueError("no")).to_dict()
     assert row == {"stage": "s", "agent": "a", "position": "0.1", "type": "ValueError", "code": "E1", "message": "no", "attempts": 3}
+
+
+class HttpError(Exception):
+    pass
+
+
+class GatewayTimeoutError(HttpError, TimeoutError):
+    pass
+
+
+class ToldError(Exception):
+    def __init__(self, **told: Any) -> None:
+        super().__init__("timeout: network rate limit")
+        self.__dict__.update(told)
+
+
+class RudeCategoryError(Exception):
+    @property
+    def category(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "category", "severity"),
+    [
+        (ValueError("timeout"), "validation", "medium"),
+        (GatewayTimeoutError("x"), "timeout", "medium"),
+        (EventTimeoutError("x"), "timeout", "medium"),
+        (BrokenPipeError("x"), "network", "medium"),
+        (PermissionError("x"), "auth", "high"),
+        (FileNotFoundError("x"), "resource", "high"),
+        (MemoryError(), "resource", "critical"),
+        (PoisonedStepError("x"), "resource", "critical"),
+        (BudgetExceededError("x"), "budget", "high"),
+        (ApprovalRejectedError("x"), "rejected", "low"),
+        (asyncio.CancelledError(), "cancelled", "low"),
+        (RoutingError("x"), "validation", "medium"),
+        (KeyError("validation failed"), "internal", "high"),
+        (ToldError(), "internal", "high"),
+        (CodedError("x"), "validation", "medium"),
+        (StoreError("x"), "internal", "critical"),
+    ],
+)
+def test_what_sort_of_failure_it_is_follows_from_its_class(error: BaseException, category: str, severity: str) -> None:
+    """The nearest class that is known decides, never the words of the message."""
+    failure = failure_of(error)
+    assert (failure.category, failure.severity) == (category, severity)
+
+
+def test_a_code_that_is_a_category_counts_first() -> None:
+    """Who gives an exception a code of that name says what sort it is."""
+    assert category_of("rate_limit", ("ValueError",)) == "rate_limit"
+    assert Failure("slow", code="timeout").category == "timeout"
+
+
+def test_an_exception_may_say_it_itself() -> None:
+    """Its attributes `category` and `severity` win, where they are what they should be."""
+    told = failure_of(ToldError(category="weather", severity="low"))
+    assert (told.category, told.severity) == ("weather", "low")
+    assert failure_of(ToldError(category="timeout")).severity == "medium"
+    wrong = failure_of(ToldError(category=5, severity="dire"))
+    assert (wrong.category, wrong.severity) == ("internal", "high")
+    assert failure_of(ToldError(category="x" * 65)).category == "internal"
+    assert failure_of(RudeCategoryError()).category == "internal"
+
+
+def test_what_an_exception_says_of_itself_is_recorded() -> None:
+    """The exception is gone after a restart; what it said is not. What follows from its class is not written down."""
+    told = failure_of(ToldError(category="weather", severity="low"))
+    assert unpack_failure(pack_failure(told)) == changed(told, exception=None)
+    assert not {"category", "severity"} & pack_failure(failure_of(ValueError("x"))).keys()
+    assert list(told.to_dict()) == ["stage", "agent", "position", "type", "code", "message", "attempts"]
+
+
+def test_every_category_has_a_severity() -> None:
+    """What an exception says of its category alone is of medium severity."""
+    assert {severity_of(category, ()) for category in CATEGORIES} <= set(SEVERITIES)
+    assert severity_of("weather", ()) == "medium"

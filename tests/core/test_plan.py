@@ -6,8 +6,26 @@ import json
 
 import pytest
 
+from agentflow.core.ledger import Budget
 from agentflow.core.merge import Merge
-from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Retry, Seq, Unread, agents_of, children, name_of, to_dict, walk_nodes
+from agentflow.core.plan import (
+    Branch,
+    Call,
+    ErrorRoutes,
+    Flow,
+    Loop,
+    Node,
+    Par,
+    Policy,
+    Retry,
+    Seq,
+    Unread,
+    agents_of,
+    children,
+    name_of,
+    to_dict,
+    walk_nodes,
+)
 from agentflow.errors import RuleError
 
 A, B, C = Call("a"), Call("b"), Call("c")
@@ -64,7 +82,7 @@ def test_plan_as_json() -> None:
     assert to_dict(A) == call
     assert to_dict(Call("a", 5.0, Retry(3))) == {**call, "timeout_seconds": 5.0, "max_retries": 3}
     assert to_dict(Call("a", approval_timeout_s=60.0)) == {**call, "approval_timeout_seconds": 60.0}
-    flow = {"flow": "main", "mode": "sequential", "flow_timeout_seconds": None, "max_process_deaths": 3}
+    flow = {"flow": "main", "mode": "sequential", "flow_timeout_seconds": None, "max_process_deaths": 3, "on_error": "stop"}
     assert to_dict(Seq((A,), Flow("main", "sequential"))) == {"kind": "seq", **flow, "steps": [call]}
     par = {"kind": "par", "max_concurrency": 2, "failure_threshold": 0.5, "merge": "ordered", "steps": [call]}
     assert to_dict(Par((A,), 2)) == par
@@ -74,3 +92,36 @@ def test_plan_as_json() -> None:
     assert to_dict(Branch((A,), (Unread("true"),))) == {"kind": "branch", "when": ["true"], "steps": [call]}
     assert to_dict(Branch((A,), routes={"a": 0})) == {"kind": "branch", "when": [], "routes": {"a": 0}, "default": None, "steps": [call]}
     json.dumps(to_dict(TREE))
+
+
+def test_failure_policies_as_json() -> None:
+    """What a call, a join and a flow have of them stands under the keys of the configuration; what they have not is left out."""
+    call = Call("a", policy=Policy((Call("b"),), ("x",), {}, 2, 5.0, Call("u"), Budget(tokens=9), 3))
+    row = to_dict(call)
+    assert {name: row[name] for name in list(row)[5:]} == {
+        "fallback": [to_dict(Call("b"))],
+        "fallback_on": ["x"],
+        "default_output": {},
+        "self_correct": 2,
+        "cache_seconds": 5.0,
+        "compensate": to_dict(Call("u")),
+        "budget": {"tokens": 9, "warn_at": 0.8},
+        "reserve_tokens": 3,
+    }
+    join = to_dict(Par((A,), quorum=1, fail_fast=True, join_timeout_s=5.0))
+    assert (join["quorum"], join["fail_fast"], join["join_timeout_seconds"]) == (1, True, 5.0)
+    errors = ErrorRoutes(A, {"x": A}, {"high": A}, {"timeout": A})
+    flow = to_dict(Seq((A,), Flow("main", "any", rescue=Call("r"), budget=Budget(calls=2), errors=errors)))
+    assert (flow["on_error"], flow["rescue"], flow["budget"]) == ("route:r", to_dict(Call("r")), {"calls": 2, "warn_at": 0.8})
+    assert (flow["error_handler"], flow["code_handlers"]) == (to_dict(A), {"x": to_dict(A)})
+    assert (flow["severity_handlers"], flow["category_handlers"]) == ({"high": to_dict(A)}, {"timeout": to_dict(A)})
+    assert to_dict(Seq((A,), Flow("main", "any", on_error="continue")))["on_error"] == "continue"
+    json.dumps(flow)
+
+
+def test_agents_beside_the_steps_are_agents_of_the_plan() -> None:
+    """Those of the steps first, then who may be called beside them, each once: so that none is missing when it is needed."""
+    undo = Call("u", policy=Policy((Call("v"),)))
+    inner = Seq((Call("a", policy=Policy((Call("b"),), compensate=undo)),), Flow("inner", "any", rescue=Call("r")))
+    plan = Seq((inner, Call("c")), Flow("main", "any", errors=ErrorRoutes(Call("h"), {"x": Call("a")}, {}, {"timeout": Call("h2")})))
+    assert agents_of(plan) == ("a", "c", "h", "h2", "r", "b", "u", "v")

@@ -14,12 +14,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from agentflow import app
+from agentflow.core.ledger import Budget
 from agentflow.core.merge import Merge
-from agentflow.core.plan import Branch, Call, Condition, Flow, Loop, Node, Par, Retry, Seq, Unread, walk_nodes
+from agentflow.core.plan import (
+    Branch,
+    Call,
+    Condition,
+    ErrorRoutes,
+    Flow,
+    Loop,
+    Node,
+    Par,
+    Policy,
+    Retry,
+    Seq,
+    Unread,
+    agents_of,
+    walk_nodes,
+)
 from agentflow.core.plan_codec import decode_plan, encode_plan, hash_of
 from agentflow.core.rules import Rule
 from agentflow.errors import EntrypointError, InvalidValueError, JournalDamagedError, JournalVersionError, RuleError
-from tests.core.test_walk_properties import plans
+from tests.core.test_walk_properties import ordered_plans
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYTHING = Seq(
@@ -37,6 +53,29 @@ EVERYTHING = Seq(
         Branch((Call("a"), Call("b")), (Rule("has(state.x)"),)),
     ),
     Flow("main", "mixed", 60.0),
+)
+
+TRIAGE = Call("triage", 9.0)
+POLICIES = Seq(
+    (
+        Call(
+            "a",
+            policy=Policy(
+                (Call("b", policy=Policy(self_correct=1)), Call("c")),
+                ("TimeoutError",),
+                {"x": [1, {"y": None}]},
+                2,
+                60.0,
+                Call("u", policy=Policy(fallback=(Call("v"),))),
+                Budget(100, 0.5, 9.0, 3, 0.5),
+                7,
+            ),
+        ),
+        Par((Call("a"), Call("b"), Call("c")), quorum=2, fail_fast=True, join_timeout_s=5.0),
+        Loop(Call("d"), 2, flow=Flow("inner", "loop", on_error="continue", budget=Budget(calls=4))),
+        Seq((Call("e"),), Flow("other", "sequential", rescue=Call("r", policy=Policy(default_output={})))),
+    ),
+    Flow("main", "mixed", errors=ErrorRoutes(TRIAGE, {"AF0505": Call("p")}, {"critical": TRIAGE}, {"timeout": Call("q")})),
 )
 
 
@@ -69,8 +108,25 @@ def test_everything_a_plan_can_say_comes_back() -> None:
     assert encode_plan(found) == encode_plan(EVERYTHING)
 
 
+def test_failure_policies_come_back() -> None:
+    """Of calls, joins and flows, with the calls that are made beside the steps; equal ones stand once."""
+    assert again(POLICIES) == POLICIES
+    rows = json.loads(encode_plan(POLICIES))["nodes"]
+    assert sum(row.get("agent") == "triage" for row in rows) == 1
+    assert agents_of(again(POLICIES)) == ("a", "b", "c", "d", "e", "triage", "p", "q", "u", "r", "v")
+
+
+def test_a_plan_without_policies_is_encoded_as_ever() -> None:
+    """What has its default is left out, so that plans of earlier releases keep their hashes."""
+    assert not {"policy", "quorum", "fail_fast", "join_timeout_s"} & {
+        key for row in json.loads(encode_plan(EVERYTHING))["nodes"] for key in row
+    }
+    plain = Seq((Call("a", policy=Policy(fallback=())),), Flow("f", "any", on_error="stop", errors=None))
+    assert b"fallback" not in encode_plan(plain)
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(plans)
+@given(ordered_plans)
 def test_every_plan_comes_back(plan: Node) -> None:
     """A decoded plan equals the plan, and has its bytes."""
     found = again(plan)
@@ -113,6 +169,9 @@ def test_equal_plans_have_one_hash() -> None:
         Seq((Call("a"), Call("b", retry=Retry(1)))),
         Seq((Call("a"), Call("b", approval_timeout_s=9.0))),
         Par((Call("a"), Call("b"))),
+        Seq((Call("a"), Call("b", policy=Policy(self_correct=1)))),
+        Seq((Call("a"), Call("b", policy=Policy(compensate=Call("u"))))),
+        Seq((Call("a"), Call("b", policy=Policy(fallback=(Call("u"),))))),
     ],
 )
 def test_different_plans_have_different_hashes(other: Node) -> None:
@@ -216,7 +275,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def test_a_plan_that_says_something_else_is_a_plan_or_damage() -> None:
     """Whatever stands in any place of a plan, reading it gives a plan or a coded error, and nothing else."""
     added = Seq((Call("g", approval_timeout_s=8),), Flow("late", "sequential", None, 9))
-    row = json.loads(encode_plan(Seq((EVERYTHING, added))))
+    row = json.loads(encode_plan(Seq((EVERYTHING, added, POLICIES))))
     refused = 0
     for path in places(row):
         for other in (None, -1, 0, 99, "x", [], {}, [7], ["y"], {"k": 7}, True, 1.5):

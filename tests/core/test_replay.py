@@ -23,7 +23,8 @@ from agentflow.core.facts import outputs_of
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
 from agentflow.core.packing import MisfitError
-from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Seq
+from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Seq
+from agentflow.core.policy_walk import PolicyWalk, walk_of
 from agentflow.core.records import (
     ApprovalGranted,
     ApprovalRejected,
@@ -33,9 +34,11 @@ from agentflow.core.records import (
     EventPatched,
     Fact,
     FlowCut,
+    JoinClosed,
     PlanMoved,
     StepAbandoned,
     StepCompleted,
+    StepDegraded,
     StepFailed,
     StepRetried,
     StepStarted,
@@ -54,7 +57,7 @@ from agentflow.core.standing import Approval, Standing, frame_at, is_below
 from agentflow.core.state import Patch, State
 from agentflow.core.walk import Walk
 from agentflow.errors import JournalDamagedError, JournalVersionError
-from tests.core.test_walk_properties import AGENTS, plans, respond, seeds
+from tests.core.test_walk_properties import AGENTS, ordered_plans, plans, respond, seeds
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "run-1"
@@ -76,7 +79,8 @@ def picture(standing: Standing) -> str:
             "outputs": outputs_of(standing.walk, AGENTS),
             "steps": steps,
             "ready": sorted(standing.ready),
-            "agents": sorted((position, frame.node.agent) for position, frame in standing.ready.items()),
+            "agents": sorted((position, frame.node.agent, str(frame.given)) for position, frame in standing.ready.items()),
+            "closing": [join.position for join in standing.walk.closing],
             "usage": standing.usage.to_dict(),
             "paused": [standing.paused, standing.waiting, standing.paused_at, standing.paused_s],
             "ended": None if standing.ended is None else encode("", 0, 1, 0.0, standing.ended, b"").body.decode(),
@@ -92,7 +96,7 @@ class Scribe:
     def __init__(self, plan: Node, seed: int, dice: Random, *, is_hooked: bool = False) -> None:
         self.plan, self.seed, self.dice = plan, seed, dice
         self.event = an_event({"n": seed % 2, "items": [0], "y": 1}, {"m": "0", "route": "b"})
-        self.standing = Standing(RUN, Walk(plan, self.event, first_scope(self.event), is_noting=True))
+        self.standing = Standing(RUN, walk_of(plan, self.event, first_scope(self.event), is_noting=True))
         self.walk = self.standing.walk
         self.entries: list[Entry] = []
         self.pictures: dict[int, str] = {}  # of some moments, by how many records there were
@@ -125,6 +129,19 @@ class Scribe:
         self.settled()
         while self.walk.notes:
             self.note(self.walk.notes.pop(0))
+        while self.walk.closing and not self.walk.is_done:
+            self.close(self.walk.closing[0], "fail_fast")
+
+    def close(self, join: Frame, reason: str) -> None:
+        """Let a join go on without the branches that have not ended."""
+        assert isinstance(self.walk, PolicyWalk)
+        self.write(JoinClosed(join.position, self.walk.counted(join), reason))
+        self.drop(join)
+        self.opened(self.walk.close_join(join, reason))
+
+    def drop(self, above: Frame | None) -> None:
+        ready = self.standing.ready
+        self.standing.ready = {at: call for at, call in ready.items() if above is not None and not call.is_below(above)}
 
     def created(self, *, is_hooked: bool) -> None:
         self.write(WorkflowCreated(self.event.to_dict(), "any", "h1", is_hooked=is_hooked))
@@ -174,12 +191,20 @@ class Scribe:
             self.note(StepAbandoned(position, agent))
         elif chance < 0.37:
             self.cut(frame)
+        elif chance < 0.5 and (joins := [join for join in above(frame) if isinstance(join.node, Par) and join.node.join_timeout_s]):
+            self.close(dice.choice(joins), "deadline")
         else:
             self.settle(position, frame, step.attempts)
 
     def settle(self, position: str, frame: Frame, attempts: int) -> None:
         answer = respond(frame, position, self.seed)
-        agent = frame.node.agent
+        agent, policy = frame.node.agent, frame.node.policy
+        if isinstance(answer, Failure) and policy is not None and policy.default_output is not None:
+            failure = answer.at(agent=agent, position=position, stage=frame.stage)
+            self.write(StepDegraded(position, agent, failure))
+            self.walk.degrade(failure)
+            self.settled()
+            answer = Patch(dict(policy.default_output))
         if isinstance(answer, Patch):
             self.write(StepCompleted(position, agent, attempts, 0.5, answer, answer.route, {"total_tokens": 2, "cost_usd": 0.5}))
         else:
@@ -189,13 +214,12 @@ class Scribe:
 
     def cut(self, frame: Frame) -> None:
         """End something around a call from outside: a flow or the whole run."""
-        above = [frame]
-        while above[-1].parent is not None:
-            above.append(above[-1].parent)
-        chosen = self.dice.choice([None, *above[1:]])
+        chosen = self.dice.choice([None, *above(frame)])
         failure = Failure("time is up", "EventTimeoutError", "timeout")
-        self.write(FlowCut(chosen.position if chosen else "", failure, "" if chosen else "stop"))
-        self.standing.ready = {at: call for at, call in self.standing.ready.items() if chosen is not None and not call.is_below(chosen)}
+        if chosen is None and self.dice.random() < 0.5:
+            failure = Failure("stop", "CancelledRunError", "cancelled")
+        self.write(FlowCut(chosen.position if chosen else "", failure, "stop" if failure.code == "cancelled" else ""))
+        self.drop(chosen)
         self.opened(self.walk.cut(chosen, failure))
 
     def end(self) -> None:
@@ -214,17 +238,28 @@ class Scribe:
             self.note(WorkflowCompleted("completed", "completed", 1.0))
 
 
+def above(frame: Frame) -> list[Frame]:
+    """Return the frames around a call."""
+    found: list[Frame] = []
+    while frame.parent is not None:
+        frame = frame.parent
+        found.append(frame)
+    return found
+
+
 every_run = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 dices = st.integers(0, 2**32).map(Random)  # a run takes many decisions: too many to draw each
 
 
 @every_run
-@given(plans, seeds, dices, st.booleans())
+@given(ordered_plans, seeds, dices, st.booleans())
 def test_records_cut_anywhere_give_the_run_as_it_stood(plan: Node, seed: int, dice: Random, is_hooked: bool) -> None:
     """Replaying the first n records gives state, outputs, outcome, open calls and their standing as they were after n."""
     scribe = Scribe(plan, seed, dice, is_hooked=is_hooked)
     scribe.run()
     event(type(scribe.standing.ended).__name__)
+    event(f"phases: {sorted({entry.body[13:14] for entry in scribe.entries if entry.type == 'StepStarted'} - {b'0'})}")
+    event(f"joins closed: {any(entry.type == 'JoinClosed' for entry in scribe.entries)}")
     for count, expected in scribe.pictures.items():
         again = replay(RUN, plan, scribe.event, scribe.entries[:count])
         assert picture(again) == expected
@@ -232,7 +267,7 @@ def test_records_cut_anywhere_give_the_run_as_it_stood(plan: Node, seed: int, di
 
 
 @every_run
-@given(plans, seeds, dices, st.booleans())
+@given(ordered_plans, seeds, dices, st.booleans())
 def test_a_snapshot_and_the_records_after_it_give_the_same(plan: Node, seed: int, dice: Random, is_hooked: bool) -> None:
     """A snapshot taken after any record, and the records after it up to any other, give what all records give."""
     scribe = Scribe(plan, seed, dice, is_hooked=is_hooked)
@@ -462,6 +497,43 @@ def test_a_run_may_end_before_its_walk(ending: Any, reason: str) -> None:
     assert (standing.walk.is_done, standing.walk.outcome.reason) == (True, reason)
     assert (standing.flags, standing.cancelled) == (ending.flags, "asked" if isinstance(ending, WorkflowCancelled) else "")
     assert outputs_of(standing.walk, AGENTS) == {"a": {"x": 1}}
+
+
+def test_a_run_that_was_ended_is_not_handled_any_more() -> None:
+    """Its terminal record stands before the end of its walk: no phase follows it, whatever the plan asks for."""
+    plan = Seq((Call("a"), Call("b")), Flow("main", "sequential", errors=ErrorRoutes(Call("h"))))
+    standing = after(started(), WorkflowFailed("failed", "history_limit", 1.0, Failure("full")), plan=plan)
+    assert (standing.walk.is_done, standing.walk.after, standing.ready) == (True, None, {})
+
+
+JOIN = Seq((Par((Call("a"), Call("b"), Call("c")), join_timeout_s=1.0), Call("d")), Flow("main", "mixed"))
+
+
+def test_a_join_that_was_closed_goes_on_without_the_others() -> None:
+    """Their steps are open no more, and what follows is ready."""
+    told = [started("0.0.0", "a"), started("0.0.1", "b"), done("0.0.1", "b", x=1)]
+    standing = after(*told, JoinClosed("0.0", ("0.0.1",), "deadline"), plan=JOIN)
+    assert (list(standing.ready), standing.steps) == ([], {})
+    assert standing.walk.outcome.reason == "threshold"
+    more = changed(JOIN.steps[0], failure_threshold=0.9)
+    standing = after(*told, JoinClosed("0.0", ("0.0.1",), "deadline"), plan=changed(JOIN, steps=(more, Call("d"))))
+    assert (list(standing.ready), standing.steps) == (["0.1"], {})
+
+
+@pytest.mark.parametrize(
+    ("fact", "plan", "why"),
+    [
+        (JoinClosed("0.0", (), "deadline"), JOIN, "other branches had ended"),
+        (JoinClosed("0.0", ("0.0.0", "0.0.1"), "deadline"), JOIN, "other branches had ended"),
+        (JoinClosed("0.1", (), "deadline"), JOIN, "no join that can be closed is open at 0.1"),
+        (JoinClosed("0", (), "deadline"), JOIN, "no join that can be closed is open at 0"),
+        (JoinClosed("0.0", ("0.0.0",), "deadline"), Seq((Par((Call("a"), Call("b"))),)), "no join that can be closed"),
+    ],
+)
+def test_a_join_is_closed_as_it_stood(fact: JoinClosed, plan: Node, why: str) -> None:
+    """A record that names other branches, or no join that may be closed, is no record of this run."""
+    with pytest.raises(JournalDamagedError, match=why):
+        after(started("0.0.0", "a"), done("0.0.0", "a"), fact, plan=plan)
 
 
 @pytest.mark.parametrize(

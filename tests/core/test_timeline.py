@@ -14,6 +14,7 @@ from agentflow.core.records import (
     ApprovalRequested,
     BranchTaken,
     FlowCut,
+    JoinClosed,
     LoopEnded,
     Record,
     RouteIgnored,
@@ -67,6 +68,7 @@ def test_attempts_have_their_times() -> None:
     [
         (WorkflowRecovering(2, "other", ("0.0", "0.9")), "lost", None),
         (FlowCut("0.0", Failure("slow")), "cut", 2.0),
+        (JoinClosed("0", (), "deadline"), "cut", 2.0),
         (WorkflowFailed("failed", "dead_letter", 1.0), "cut", 2.0),
         (WorkflowCancelled("asked"), "cut", 2.0),
         (StepAbandoned("0.0", "a"), "running", None),
@@ -94,6 +96,9 @@ def test_which_way_a_run_went() -> None:
             RouteIgnored("0.1", "c"),
             LoopEnded("0.2", "condition_met", 1, {}),
             LoopEnded("0.3", "max_iterations", 2, {}),
+            JoinClosed("0.4", ("0.4.1",), "deadline"),
+            started("!", "h"),
+            started("~0.1", "u"),
         )
     )
     assert way == [
@@ -102,6 +107,9 @@ def test_which_way_a_run_went() -> None:
         ("0.1", "hands on to c, which nothing encloses"),
         ("0.2", "ends after 1 round (condition_met)"),
         ("0.3", "ends after 2 rounds (max_iterations)"),
+        ("0.4", "goes on with 1 branch (deadline)"),
+        ("!", "h"),
+        ("~0.1", "u"),
     ]
 
 

@@ -21,7 +21,8 @@ from agentflow.core.facts import outputs_of
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
 from agentflow.core.merge import Merge
-from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Seq
+from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Seq
+from agentflow.core.policy_walk import walk_of
 from agentflow.core.rules import Rule
 from agentflow.core.state import Patch, Scope, State
 from agentflow.core.walk import Answer, Walk
@@ -51,8 +52,22 @@ MERGES = [
 
 # --- random plans, and handlers that answer by position and by the state they see, never by when they are called ---
 
-flows = st.none() | st.sampled_from([Flow(name, "any") for name in ("f1", "f2", "f3")])
+RESCUE, TRIAGE, UNDO = Call("r"), Call("h"), Call("u")
+flows = st.none() | st.sampled_from(
+    [*(Flow(name, "any") for name in ("f1", "f2", "f3")), Flow("f4", "any", on_error="continue"), Flow("f5", "any", rescue=RESCUE)]
+)
 calls = st.sampled_from([Call(name) for name in AGENTS])
+undoable = st.sampled_from(
+    [Call(name, policy=Policy(compensate=UNDO, default_output={"x": name} if name == "b" else None)) for name in AGENTS]
+)
+mains = st.sampled_from(
+    [
+        Flow("main", "any", errors=ErrorRoutes(TRIAGE)),
+        Flow("main", "any", errors=ErrorRoutes(None, {"ValueError": TRIAGE})),
+        Flow("main", "any", on_error="continue"),
+        Flow("main", "any", rescue=RESCUE, errors=ErrorRoutes(TRIAGE)),
+    ]
+)
 
 
 def _route_flow(cases: list[Node], default: int, hops: int, flow: Flow | None) -> Loop:
@@ -64,45 +79,54 @@ def _branch(cases: list[Node], conditions: list[Rule], flow: Flow | None) -> Bra
     return Branch(tuple(cases[: len(conditions) + 1]), tuple(conditions[: len(cases)]), flow=flow)
 
 
-def _inner(nodes: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+def _joins(nodes: st.SearchStrategy[Node], concurrency: int, thresholds: list[float], *, is_early: bool) -> st.SearchStrategy[Node]:
+    """Joins of 2 to 4 branches; with `is_early` some do not wait for all."""
+    early = {"fail_fast": st.booleans(), "join_timeout_s": st.none() | st.just(5.0)} if is_early else {}
+    branches = st.lists(nodes, min_size=2, max_size=4).map(tuple)
+    quorums = st.sampled_from([None, None, 1, 2])
+    limits = (st.integers(1, concurrency), st.sampled_from(thresholds))
+    return st.builds(Par, branches, *limits, st.sampled_from(MERGES), flows, quorum=quorums, **early)
+
+
+def _inner(nodes: st.SearchStrategy[Node], *, is_early: bool) -> st.SearchStrategy[Node]:
     several = st.lists(nodes, min_size=2, max_size=3)
     return (
         st.builds(Seq, several.map(tuple), flows)
-        | st.builds(
-            Par,
-            st.lists(nodes, min_size=2, max_size=4).map(tuple),
-            st.integers(1, 3),
-            st.sampled_from([0.0, 0.5, 1.0]),
-            st.sampled_from(MERGES),
-            flows,
-        )
+        | _joins(nodes, 3, [0.0, 0.5, 1.0], is_early=is_early)
         | st.builds(Loop, nodes, st.integers(1, 2), st.none() | st.sampled_from(RULES), flow=flows)
         | st.builds(_branch, several, st.lists(st.sampled_from(RULES), min_size=1, max_size=2), flows)
         | st.builds(_route_flow, several, st.integers(0, 2), st.integers(1, 3), flows)
     )
 
 
-parts = st.recursive(calls, _inner, max_leaves=6)
-# Something side by side in each plan, or completion order would mean nothing.
-joins = st.builds(
-    Par, st.lists(parts, min_size=2, max_size=4).map(tuple), st.integers(1, 4), st.sampled_from([0.5, 1.0]), st.sampled_from(MERGES), flows
-)
-plans = (
-    joins
-    | st.builds(lambda *steps: Seq(steps), parts, joins, parts)
-    | st.builds(Loop, joins, st.just(2))
-    | st.builds(_route_flow, st.tuples(joins, parts).map(list), st.just(0), st.just(3), flows)
-)
+def _trees(calls: st.SearchStrategy[Call], *, is_early: bool) -> st.SearchStrategy[Node]:
+    parts = st.recursive(calls, lambda nodes: _inner(nodes, is_early=is_early), max_leaves=6)
+    # Something side by side in each plan, or completion order would mean nothing.
+    joins = _joins(parts, 4, [0.5, 1.0], is_early=is_early)
+    trees = (
+        joins
+        | st.builds(lambda *steps: Seq(steps), parts, joins, parts)
+        | st.builds(Loop, joins, st.just(2))
+        | st.builds(_route_flow, st.tuples(joins, parts).map(list), st.just(0), st.just(3), flows)
+    )
+    return st.builds(lambda tree, flow: tree if flow is None else Seq((tree,), flow), trees, st.none() | mains)
+
+
+plans = _trees(calls, is_early=False)
+# And those in which the order of completion counts: joins that do not wait for all, and steps that are undone in its reverse.
+ordered_plans = _trees(calls | undoable, is_early=True)
 seeds = st.integers(0, 2**20)
 
 
 def respond(frame: Frame, position: str, seed: int) -> Answer:
     """Answer as a handler would: by what it sees and where it stands."""
     state = State.over(frame.scope)
-    dice = Random(crc32(f"{seed}/{position}/{sorted(state)}".encode()))
+    dice = Random(crc32(f"{seed}/{position}/{sorted(state)}/{frame.given}".encode()))
     for _ in range(dice.randrange(4)):
         _act(state, dice, position)
-    if dice.random() < 0.06:
+    if frame.given is not None and dice.random() < 0.3:
+        state["recovered"] = True
+    if dice.random() < (0.06 if seed % 3 else 0.2):
         return Failure(f"failed at {position}", "ValueError")
     patch = state.patch_to(frame.scope)
     patch.route = dice.choice(AGENTS) if dice.random() < 0.2 else None
@@ -149,6 +173,7 @@ class Driven:
             "reason": outcome.reason,
             "failure": outcome.failure and outcome.failure.to_dict(),
             "is_partial": outcome.is_partial,
+            "handling": outcome.handling,
             "errors": [(name, failure.to_dict()) for name, failure in outcome.errors.items()],
             "conflicts": outcome.conflicts,
             "notes": sorted(map(repr, self.walk.notes)),
@@ -158,7 +183,7 @@ class Driven:
 
 def drive(plan: Node, seed: int, pick: Callable[[int], int], known: dict[str, Answer] | None = None) -> Driven:
     """Complete ready calls in the order that `pick` chooses; those whose position is known answer first, as recorded."""
-    found = Walk(plan, Event("a", {"n": seed % 2}), Scope({"items": [0], "y": 1}, {"m": "0"}), is_noting=True)
+    found = walk_of(plan, accepted(seed), Scope({"items": [0], "y": 1}, {"m": "0"}), is_noting=True)
     open_calls = [(frame.position, frame) for frame in found.start()]
     answers: list[tuple[str, Answer]] = []
     while open_calls:
@@ -172,6 +197,10 @@ def drive(plan: Node, seed: int, pick: Callable[[int], int], known: dict[str, An
         open_calls += [(ready.position, ready) for ready in found.complete(frame, answer)]
     assert found.is_done
     return Driven(found, answers)
+
+
+def accepted(seed: int) -> Event:
+    return Event("a", {"n": seed % 2}, id="e1", timestamp=5.0)
 
 
 def first(_: int) -> int:
@@ -191,6 +220,7 @@ def test_any_completion_order_gives_the_same_result(plan: Node, seed: int, dice:
     """State, outputs, outcome, notes and calls made do not depend on the order in which ready calls are completed."""
     expected = drive(plan, seed, first).result()
     event(expected["reason"])
+    event(f"{[call for call in expected['calls'] if call == '!']} {expected['is_partial']}")
     assert drive(plan, seed, last).result() == expected
     assert drive(plan, seed, dice.randrange).result() == expected
 
@@ -213,7 +243,7 @@ def test_cut_anywhere_and_replayed_gives_the_same_result(plan: Node, seed: int, 
 def test_cut_from_outside_ends_the_walk(plan: Node, seed: int, dice: Random) -> None:
     """A walk can be ended at any moment: it is done, failed, starts nothing, and what its steps said stays readable."""
     whole = drive(plan, seed, dice.randrange)
-    found = Walk(plan, Event("a", {"n": seed % 2}), Scope({"items": [0], "y": 1}, {"m": "0"}))
+    found = walk_of(plan, accepted(seed), Scope({"items": [0], "y": 1}, {"m": "0"}))
     open_calls = [(frame.position, frame) for frame in found.start()]
     said: set[str] = set()
     recorded = dict(whole.answers)
@@ -225,7 +255,7 @@ def test_cut_from_outside_ends_the_walk(plan: Node, seed: int, dice: Random) -> 
         open_calls += [(ready.position, ready) for ready in found.complete(frame, recorded[position])]
     assume(not found.is_done)
     before = outputs_of(found, AGENTS)
-    assert found.cut(None, Failure("stop", code="timeout")) == []
+    assert found.cut(None, Failure("stop", code="timeout"), is_final=True) == []
     assert (found.is_done, found.outcome.reason) == (True, "timeout")
     assert said <= set(outputs_of(found, AGENTS))
     assert {name: before[name] for name in AGENTS if name in before} == {
@@ -237,7 +267,7 @@ def test_cut_from_outside_ends_the_walk(plan: Node, seed: int, dice: Random) -> 
 @given(plans, seeds, st.randoms(use_true_random=False))
 def test_concurrency_is_never_exceeded(plan: Node, seed: int, dice: Random) -> None:
     """Of the branches of one join no more than its concurrency are open at any moment."""
-    found = Walk(plan, Event("a", {"n": seed % 2}), Scope({"items": [0], "y": 1}))
+    found = walk_of(plan, accepted(seed), Scope({"items": [0], "y": 1}))
     open_calls = found.start()
     for _ in range(MOST_STEPS):
         if not open_calls:

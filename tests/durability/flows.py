@@ -37,22 +37,36 @@ class Agent:
 
 @dataclass(frozen=True)
 class Case:
-    """A main flow, its nested flows, how the agents behave, and whether there are hooks."""
+    """A main flow, its nested flows, how the agents behave, whether there are hooks, and who is called when something has failed.
+
+    `handling` says what the error handler does: "" (there is none), notes, fails or recovers; `undone` has the agents whose steps
+    are undone when the run fails.
+    """
 
     flow: Mapping[str, Any]
     flows: Mapping[str, Mapping[str, Any]]
     agents: Mapping[str, Agent]
     is_hooked: bool
     target: str
+    handling: str = ""
+    undone: frozenset[str] = frozenset()
 
     def runner(self, world: World) -> Runner:
         """Return a runner for it, which writes into the world's ledger."""
         handlers = {name: handler(world, agent) for name, agent in self.agents.items()}
+        handlers |= {
+            "rescue": handler(world, Agent(rest_s=0.5, is_careful=True)),
+            "undo": undo(world),
+            "triage": triage(world, self.handling),
+        }
         limits = {"max_process_deaths": 100, "retry_attempts": RETRIES}
         retry = {"retry": {"initial_delay_seconds": 1.0, "jitter": False}}
         flows = {name: {**flow, **limits, **retry} for name, flow in self.flows.items()}
-        agents = {name: {"requires_approval": True} for name, agent in self.agents.items() if agent.asks}
-        runner = make({**self.flow, **limits, **retry}, handlers, flows=flows, agents=agents)
+        agents: dict[str, dict[str, Any]] = {name: {"requires_approval": True} for name, agent in self.agents.items() if agent.asks}
+        for name in self.undone:
+            agents[name] = {**agents.get(name, {}), "compensate": "undo"}
+        routing = {"error_handler": "triage"} if self.handling else {}
+        runner = make({**self.flow, **limits, **retry}, handlers, flows=flows, agents=agents, error_routing=routing)
         if self.is_hooked:
             hook(runner)
         return runner
@@ -72,6 +86,34 @@ def handler(world: World, agent: Agent) -> Callable[..., Any]:
         state[ctx.agent] = state.get(ctx.agent, 0) + 1
         state["last"] = f"{ctx.agent} after {state.get('last', 'nobody')}"[:60]
         return AgentResult(state, route=agent.route if state[ctx.agent] < 3 else None)
+
+    return answer
+
+
+def undo(world: World) -> Callable[..., Any]:
+    """Return a compensator whose answers come to the same in whichever order steps are undone."""
+
+    async def answer(event: Any, state: Any, ctx: Any) -> Any:
+        world.note(ctx)
+        await asyncio.sleep(0.5)
+        assert ctx.position == f"~{event.data['position']}"
+        if ctx.attempt == 1:
+            raise OSError("undo is busy")
+        return {"undone": state.get("undone", 0) + 1}
+
+    return answer
+
+
+def triage(world: World, handling: str) -> Callable[..., Any]:
+    """Return an error handler that does what it is told to."""
+
+    async def answer(event: Any, state: Any, ctx: Any) -> Any:
+        world.note(ctx)
+        await asyncio.sleep(0.5)
+        assert (ctx.position, event.data["event"]["data"]) == ("!", {"n": 1})
+        if handling == "fails":
+            raise OSError("triage is busy")
+        return {"noted": event.data["error"]["type"], "recovered": handling == "recovers"}
 
     return answer
 
@@ -120,6 +162,11 @@ def _flows(draw: st.DrawFn, names: tuple[str, ...], mode: str | None = None) -> 
         flow["collaborative_agents"] = draw(some)
         flow["failure_threshold"] = draw(st.sampled_from([0.0, 0.5, 1.0]))
         flow["max_concurrency"] = draw(st.sampled_from([1, 2, 10]))
+        if draw(st.sampled_from([False, False, True])):
+            del flow["failure_threshold"]
+            flow["quorum"] = draw(st.integers(1, len(flow["collaborative_agents"])))
+    if mode != "collaborative":
+        flow["on_error"] = draw(st.sampled_from(["stop", "stop", "continue", "route:rescue"]))
     if mode == "loop":
         flow |= {"loop_agent": draw(st.sampled_from(names)), "max_iterations": draw(st.integers(1, 3))}
         if draw(st.booleans()):
@@ -138,4 +185,5 @@ def cases(draw: st.DrawFn, mode: str | None = None) -> Case:
     agents = {name: draw(_agents) for name in AGENTS}
     main = draw(_flows((*AGENTS, *flows), mode))
     target = draw(st.sampled_from([*AGENTS, *flows])) if main["mode"] == "route" else ""
-    return Case(main, flows, agents, draw(st.booleans()), target)
+    undone = draw(st.frozensets(st.sampled_from(AGENTS), max_size=3))
+    return Case(main, flows, agents, draw(st.booleans()), target, draw(st.sampled_from(["", "notes", "fails", "recovers"])), undone)

@@ -195,3 +195,40 @@ async def test_a_fork_walks_another_plan_from_the_failed_step(make_runner: Any, 
         with pytest.raises(PlanMismatchError, match=r"0\.0"):
             await runner.fork(origin.run_id, config=tmp_path / "unfit.toml")
     assert ("completed", ["c1"]) == (healed.status, noting.taken())
+
+
+@pytest.mark.parametrize("flow", [{"mode": "sequential", "sequential_agents": ["a", "b"]}, {"mode": "collaborative"}])
+async def test_who_was_called_for_the_failure_is_no_part_of_a_fork(make_runner: Any, flow: dict[str, Any]) -> None:
+    """The error handler and compensators of the old run are left out; should the fork fail too, it has its own."""
+    noting = Noting()
+    handlers = {
+        "a": noting.handler("a"),
+        "b": noting.handler("b", fails=True),
+        "undo": noting.handler("undo"),
+        "triage": noting.handler("triage"),
+    }
+    if flow["mode"] == "collaborative":
+        flow = {**flow, "collaborative_agents": ["a", "b", "c"], "failure_threshold": 0.0}
+        handlers["c"] = noting.handler("c", fails=True)
+    last = ["triage1", "undo1"]
+    more = {"agents": {"a": {"compensate": "undo"}}, "error_routing": {"error_handler": "triage"}}
+    async with make_runner(flow, handlers, **more, **JOURNAL) as runner:
+        origin = await runner.run(Event("x", BAD))
+        assert last == noting.taken()[-2:]
+        still = await _forked(runner, origin.run_id)
+        failed = noting.taken()
+        assert ("failed", last, "a1" in failed) == (still.status, failed[-2:], False)
+        healed = await _forked(runner, still.run_id, set={"is_bad": False})
+        assert ("completed", {*failed} - {*last}) == (healed.status, {*noting.taken()})
+
+
+async def test_a_fork_of_a_lost_join_waits_for_all_of_its_branches_again(make_runner: Any) -> None:
+    """Who failed, was cancelled or never began is called; who had ended is not."""
+    noting = Noting()
+    handlers = {"a": noting.handler("a"), "b": noting.handler("b", fails=True, after_s=1.0), "c": noting.handler("c", after_s=9.0)}
+    flow = {"mode": "collaborative", "failure_threshold": 0.0, "fail_fast": True}
+    async with make_runner(flow, handlers, **JOURNAL) as runner:
+        origin = await runner.run(Event("x", BAD))
+        assert ("failed", ["a1", "b1", "c1"]) == (origin.status, noting.taken())
+        healed = await _forked(runner, origin.run_id, set={"is_bad": False})
+        assert ("completed", ["b", "c"]) == (healed.status, [call[0] for call in noting.taken()])

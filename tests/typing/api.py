@@ -62,5 +62,8 @@ async def main() -> None:
         assert_type(result.errors["a"].attempts, int)
         assert_type(result.usage.total_tokens, int)
         assert_type(await runner.run(Event("analyze")), RunResult)
+        assert_type(runner.metrics(), dict[str, Any])
+        async with runner.workers.lease("analyze", timeout_s=1) as worker:
+            assert_type(worker.avg_latency_ms, float)
     report = await runner.stop(timeout=1)
     assert_type(report.is_clean, bool)

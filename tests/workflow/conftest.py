@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
 
+from agentflow.core.codec import decode
+from agentflow.core.records import EffectRecorded
 from agentflow.stores.memory import MemoryStore
-from agentflow.workflow import AgentStepSpec, Emit
+from agentflow.workflow import AgentStepSpec, Emit, StepOutcome
 
 
 class Counting:
@@ -37,6 +39,21 @@ class Counting:
 def spec(task_id: str, prompt: str = "", agent: str = "worker", **more: Any) -> AgentStepSpec:
     """Return a spec."""
     return AgentStepSpec(task_id, agent, prompt=prompt, **more)
+
+
+def spending(tokens: int | Mapping[str, int], **more: Any) -> Counting:
+    """Return an executor whose steps use so many tokens, by task id or each."""
+
+    def act(one: AgentStepSpec) -> StepOutcome:
+        return StepOutcome("", "", "", "done", tokens=tokens if isinstance(tokens, int) else tokens[one.task_id])
+
+    return Counting(act, **more)
+
+
+async def recorded(store: MemoryStore, root_id: str = "w") -> list[Any]:
+    """Return the milestones of a workflow."""
+    facts = [decode(root_id, entry).fact for entry in await store.entries(root_id)]
+    return [fact.value for fact in facts if isinstance(fact, EffectRecorded)]
 
 
 @pytest.fixture

@@ -63,6 +63,23 @@ async def test_what_failed_is_run_again(store: MemoryStore) -> None:
     assert ("completed", "partial") == (row.state, row.status)
 
 
+async def test_what_was_lost_and_then_failed_is_run_again(store: MemoryStore) -> None:
+    """A step that was in flight when its process ended, and fails when it is taken up, is no dead letter: the next resume tries it."""
+    hanging = Counting(lambda _: asyncio.Event().wait())
+    lost = _workflow(hanging, store)
+    task = asyncio.create_task(lost.agent(spec("a")))
+    while not hanging.ran:
+        await asyncio.sleep(0)
+    await lost.close()
+    with pytest.raises(RunnerStateError, match="stopped"):
+        await task
+    failing = _workflow(Counting(lambda _: StepOutcome.failed("", "", "no")), store)
+    assert "no" == (await failing.agent(spec("a"))).error
+    await failing.close()
+    outcome = await _workflow(Counting(), store).agent(spec("a"))
+    assert (True, "w/a~2") == (outcome.success, outcome.session_id)
+
+
 async def test_other_work_under_a_known_id_is_stale(store: MemoryStore) -> None:
     """With another prompt nothing of the verb runs; the stale step and those that wait fail, those recorded answer."""
     await _workflow(Counting(), store).parallel([spec("a", "x"), spec("b", "y")])

@@ -61,6 +61,6 @@ def test_a_failed_outcome_says_whose_it_is() -> None:
     outcome = StepOutcome.failed("a", "worker", "no luck", attempts=2)
     assert ("a", "worker", False, "no luck", 2) == (outcome.task_id, outcome.agent, outcome.success, outcome.error, outcome.attempts)
     assert outcome == replace(outcome, duration=3.0)
-    assert {"task_id", "session_id", "agent", "output", "success", "structured", "error", "attempts", "tokens", "duration"} == set(
-        outcome.to_dict()
-    )
+    assert {"task_id", "session_id", "agent", "output", "success", "structured", "error", "attempts", "tokens", "duration", "code"} == {
+        *outcome.to_dict()
+    }
