@@ -19,6 +19,7 @@ from agentflow.core.records import (
     ApprovalRejected,
     ApprovalRequested,
     Fact,
+    FallbackTaken,
     JoinClosed,
     LoopEnded,
     Record,
@@ -109,6 +110,8 @@ class LiveTree:
                     self._begin_row(picture, fact, "running")
             case StepRetried():
                 self._set(picture, fact.position, "retrying", f"attempt {fact.attempt}: {cause(fact)}; again in {duration(fact.wait_s)}")
+            case FallbackTaken():
+                self._set(picture, fact.position, "running", f"{cause(fact)}; {fact.to} takes its place")
             case StepCompleted():
                 self._set(picture, fact.position, "completed", duration(fact.duration_s) + tries(fact.attempts))
             case StepFailed():

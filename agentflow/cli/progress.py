@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from agentflow.cli import terminal
 from agentflow.core.records import (
+    ApprovalFact,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
     Fact,
+    FallbackTaken,
     JoinClosed,
     LoopEnded,
     Record,
     StepAbandoned,
     StepCompleted,
+    StepDegraded,
     StepFailed,
     StepRetried,
     StepStarted,
@@ -96,6 +99,10 @@ def line_of(record: Record) -> str:
             return f"{position}  {agent}  started" + (f", attempt {fact.attempt}" if fact.attempt > 1 else "")
         case StepRetried(position=position, agent=agent) as fact:
             return f"{position}  {agent}  attempt {fact.attempt} failed, again in {duration(fact.wait_s)}: {cause(fact)}"
+        case FallbackTaken(position=position, to=to) as fact:
+            return f"{position}  {fact.agent}  attempt {fact.attempt} failed, {to} takes its place: {cause(fact)}"
+        case StepDegraded(position=position, agent=agent) as fact:
+            return f"{position}  {agent}  failed for good, its default output is the answer: {cause(fact)}"
         case StepCompleted(position=position, agent=agent) as fact:
             return f"{position}  {agent}  completed in {duration(fact.duration_s)}{tries(fact.attempts)}"
         case StepFailed(position=position, agent=agent) as fact:
@@ -106,14 +113,20 @@ def line_of(record: Record) -> str:
             return f"{position}  loop ended after {fact.iterations} round{'s' * (fact.iterations != 1)}: {fact.reason}"
         case JoinClosed(position=position, counted=counted, reason=reason):
             return f"{position}  join closed with {len(counted)} branch{'es' * (len(counted) != 1)}: {reason}"
+        case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() as fact:
+            return _line_of_approval(fact)
+        case _:
+            return _line_of_run(record.fact)
+
+
+def _line_of_approval(fact: ApprovalFact) -> str:
+    match fact:
         case ApprovalRequested(position=position, agent=agent):
             return f"{position}  {agent}  waits for approval"
         case ApprovalGranted(position=position, by=by):
             return f"{position}  approved" + (f" by {by}" if by else "")
         case ApprovalRejected(position=position, by=by, reason=reason):
             return f"{position}  rejected" + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
-        case _:
-            return _line_of_run(record.fact)
 
 
 def _line_of_run(fact: Fact) -> str:
@@ -134,7 +147,7 @@ def _line_of_run(fact: Fact) -> str:
             return ""
 
 
-def cause(fact: StepRetried | StepFailed) -> str:
+def cause(fact: StepRetried | StepFailed | FallbackTaken | StepDegraded) -> str:
     """Return why, without the place, which stands before it."""
     failure = fact.failure
     return f"{failure.type}: {failure.message}" if failure.message else failure.type

@@ -24,7 +24,8 @@ class Attempt(Row):
     Attributes:
         seq: the number of its StepStarted.
         started_at: when it began, in seconds since the epoch; after a back-off that is when it was due.
-        outcome: running, completed, failed, retried (failed, and made again), lost (its process died) or cut (its flow ended).
+        outcome: running, completed, failed, retried (failed, and made again), replaced (failed, and
+            another agent follows), lost (its process died) or cut (its flow ended).
         duration_s: in seconds, of the only attempt of a step as it was measured, else between its records; None while it runs,
             and where nobody saw its end.
         keys: what it set or removed.
@@ -64,16 +65,21 @@ def attempts_of(records: Sequence[facts.Record]) -> list[Attempt]:
     found: list[Attempt] = []
     running: dict[Position, Attempt] = {}
     due: dict[Position, float] = {}
+    acting: dict[Position, str] = {}  # the agents of fallback chains that answer in another one's place
     for record in records:
         fact, at = record.fact, record.at
         if isinstance(fact, facts.StepStarted):
             started_at = max(at, due.pop(fact.position, at))
-            one = Attempt(record.seq or 0, fact.position, fact.agent, fact.attempt, started_at)
+            one = Attempt(record.seq or 0, fact.position, acting.get(fact.position, fact.agent), fact.attempt, started_at)
             running[fact.position] = one
             found.append(one)
         else:
             if isinstance(fact, facts.StepRetried):
                 due[fact.position] = fact.due_at
+            elif isinstance(fact, facts.FallbackTaken):
+                acting[fact.position] = fact.to
+            elif isinstance(fact, facts.StepCompleted | facts.StepFailed):
+                acting.pop(fact.position, None)
             _settle(running, fact, at)
     return found
 
@@ -85,8 +91,8 @@ def _settle(running: dict[Position, Attempt], fact: facts.Fact, at: float) -> No
             if attempt is not None:
                 attempt.keys, attempt.route = fact.keys, fact.route
                 attempt.duration_s = fact.duration_s if fact.attempts == 1 else attempt.duration_s
-        case facts.StepRetried():
-            _end(running, fact.position, "retried", at, fact.failure)
+        case facts.StepRetried() | facts.FallbackTaken():
+            _end(running, fact.position, "retried" if isinstance(fact, facts.StepRetried) else "replaced", at, fact.failure)
         case facts.StepFailed():
             attempt = _end(running, fact.position, "failed", at, fact.failure)
             if attempt is not None and fact.attempts == 1:

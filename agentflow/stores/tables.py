@@ -69,15 +69,16 @@ class _Staged:
     snapshots: Rows = field(default_factory=list)
 
     def insert(self, connection: sqlite3.Connection) -> None:
-        for statement, rows in (
-            (_INSERT_PLAN, self.plans),
-            (INSERT_RUN, self.runs),
-            (_INSERT_RECORD, self.records),
-            (_CHANGE_RUN, self.changes),
-            (_REPLACE_SNAPSHOT, self.snapshots),
-        ):
-            if rows:
-                connection.executemany(statement, rows)
+        if self.plans:
+            connection.executemany(_INSERT_PLAN, self.plans)
+        if self.runs:
+            connection.executemany(INSERT_RUN, self.runs)
+        if self.records:
+            connection.executemany(_INSERT_RECORD, self.records)
+        if self.changes:
+            connection.executemany(_CHANGE_RUN, self.changes)
+        if self.snapshots:
+            connection.executemany(_REPLACE_SNAPSHOT, self.snapshots)
 
 
 class Tables:
@@ -126,12 +127,13 @@ class Tables:
             return False
         if head.epoch != append.epoch or head.next_seq != seq or seq + count > MOST_ENTRIES:
             return False
-        key = first_key(head.number)
+        key = first_key(head.number) + seq
         values: list[Column] = []
         for entry in append.entries:
             if entry.seq != seq:
                 return False
-            values += key + seq, entry.epoch, entry.at, entry.type, entry.version, entry.body, entry.hash
+            values += key, entry.epoch, entry.at, entry.type, entry.version, entry.body, entry.hash
+            key += 1
             seq += 1
             self.bytes += len(entry.body)
         values += head.number, append.run_id, head.epoch

@@ -81,8 +81,8 @@ class Writer:
     def _run(self) -> None:
         while True:
             batch = self._gather()
-            outcomes = self._outcomes(batch)
             if batch:
+                outcomes = self._outcomes(batch)
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     self._loop.call_soon_threadsafe(settle_all, self._loop, zip(batch, outcomes, strict=True))
                 if batch[-1][0] is None:
@@ -90,7 +90,7 @@ class Writer:
             if self._backlog >= (_BACKLOG if batch else _IDLE_BACKLOG):
                 self._checkpoint()
 
-    def _outcomes(self, batch: list[_Item]) -> list[object]:
+    def _outcomes(self, batch: list[_Item]) -> Sequence[object]:
         """Do what waited, in turn, and return what came of each; appends that stand side by side share a commit."""
         outcomes: list[object] = []
         appends: list[Append] = []
@@ -102,9 +102,9 @@ class Writer:
                 outcomes += self._commit(appends)
                 appends = []
             outcomes.append(self._do(item))
-        if appends:
-            outcomes += self._commit(appends)
-        return outcomes
+        if not outcomes:  # nothing but appends, as most often
+            return self._commit(appends)
+        return [*outcomes, *self._commit(appends)] if appends else outcomes
 
     def _gather(self) -> list[_Item]:
         """Return what waits; nothing when it was quiet for a second and the log should be worked off."""

@@ -144,3 +144,14 @@ def test_a_dead_letter_is_listed_shown_and_replayed(call: Call, project: Path) -
     again = json.loads(json.dumps(next(row for row in rows if row["event_id"].endswith("replay-1"))))
     assert (again["status"], again["flags"]) == ("completed", [])
     assert [row["run_id"] for row in call("dead-letters", "list", "--json").json] == [run_id]
+
+
+def test_fallbacks_are_seen_as_they_happen(call: Call) -> None:
+    """The lines on stderr, and the trace, say which agent takes another one's place."""
+    outcome = call("run", "--target", "served")
+    assert "served  attempt 1 failed, good takes its place: ConnectionError: refused" in outcome.err
+    assert "its default output is the answer" in call("run", "--target", "covered").err
+    run_id = call("runs", "list", "--json").json[1]["run_id"]
+    told = call("trace", run_id).out
+    assert ["served", "good"] == [row["agent"] for row in call("trace", run_id, "--json").json]
+    assert "replaced" in told

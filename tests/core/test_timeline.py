@@ -13,6 +13,7 @@ from agentflow.core.records import (
     ApprovalRejected,
     ApprovalRequested,
     BranchTaken,
+    FallbackTaken,
     FlowCut,
     JoinClosed,
     LoopEnded,
@@ -78,6 +79,13 @@ def test_attempts_that_something_else_ended(fact: Any, outcome: str, took: float
     """A crash loses an attempt, and nobody knows when; a cut or the end of the run ends it; a cut elsewhere does not."""
     assert outcomes(started("0.0", "a"), started("0.1", "b"), fact)[0] == ("0.0", 1, outcome, took)
     assert outcomes(started("0.0", "a"), FlowCut("0.1", Failure("slow"))) == [("0.0", 1, "running", None)]
+
+
+def test_who_takes_a_failed_agents_place_is_named() -> None:
+    """An attempt after which another agent follows is replaced, and the next one is that agent's, until the step has ended."""
+    fell_back = FallbackTaken("0.0", "a", "b", 1, 1, Failure("no"))
+    records = told(started("0.0", "a"), fell_back, started("0.0", "a"), done("0.0", "a"), started("0.0", "a"))
+    assert [(one.agent, one.outcome) for one in attempts_of(records)] == [("a", "replaced"), ("b", "completed"), ("a", "running")]
 
 
 def test_an_end_without_a_start_is_no_attempt() -> None:
