@@ -161,8 +161,8 @@ class Walk:
         if type(node) is Call:
             frame.child = child = Frame(node, frame, index, frame.scope)
             ready.append(child)
-        elif (child := self._enter(node, frame, index, frame.scope, ready)).status == OPEN:
-            frame.child = child  # else it failed as it was entered, and another one may stand in its place
+        else:
+            frame.child = self._enter(node, frame, index, frame.scope, ready)
 
     def _go_on(self, frame: Frame, left: Frame, node: Node, index: int, ready: list[Frame]) -> None:
         """Enter the next child of a sequence or loop; from call to call the frame that was left serves again."""

@@ -311,9 +311,10 @@ class Recovery:
         self._engine.ending.park(run, error)
 
     def _bury(self, run: Run, standing: Standing, position: str) -> None:
-        """Make a run a dead letter: a step of it has taken too many processes with it."""
+        """End a run of which a step has taken too many processes with it: a dead letter, unless an error handler sees to it."""
         step = standing.steps[position]
-        run.flags = tuple(dict.fromkeys((*run.flags, "dead_lettered")))
+        if not run.program.keeps_dead_letters:
+            run.flags = tuple(dict.fromkeys((*run.flags, "dead_lettered")))  # who waits for it must not try it again
         error = PoisonedStepError(f"{step.deaths} processes died while agent `{step.agent}` ran at {position}")
         self._engine.ending.cut(
             run, None, failure_of(error, attempts=step.attempts).at(agent=step.agent, position=position, stage=step.agent)

@@ -100,8 +100,7 @@ class Supervision:
         joins = list(run.walk.closing)
         left = [frame for frame in ready if not any(frame.is_below(join) for join in joins)]
         for join in joins:
-            if join.is_live:
-                self._close(run, join, LOST)
+            self._close(run, join, LOST)
         if run.journal is not None and run.journal.has_news and run.parked is None:
             run.journal.commit()  # what lost the join is durable before those that are cancelled have ended
         return left

@@ -182,27 +182,54 @@ async def test_a_cancelled_run_closes_no_joins(make_runner: MakeRunner, cast: Ca
         assert ((await handle.result()).status, cast.facts(JoinClosed)) == ("cancelled", [])
 
 
+ASKED = {"requires_approval": True, "approval_timeout_seconds": 4}
+
+
 async def test_who_waits_for_approval_in_a_closed_join_waits_no_more(make_runner: MakeRunner, cast: Cast) -> None:
-    """The step is missing like any other; nobody is asked any more, and the run ends."""
-    agents = {"b": {"requires_approval": True}}
-    handlers = {"a": cast.agent(1.0, fails=True), "b": cast.agent(), "c": cast.agent(9.0)}
-    async with make_runner({**ABC, "fail_fast": True, "failure_threshold": 0.0}, handlers, agents=agents, journal=MEMORY) as runner:
+    """The step is missing like any other: nobody is asked any more, and its deadline is nobody's."""
+    flow = {"mode": "mixed", "collaborative_agents": ["a", "b"], "sequential_agents": ["c"], "on_error": "continue"}
+    handlers = {"a": cast.agent(1.0, fails=True), "b": cast.agent(), "c": cast.agent(9.0, c=1)}
+    limits = {"fail_fast": True, "failure_threshold": 0.0}
+    async with make_runner({**flow, **limits}, handlers, agents={"b": ASKED}, journal=MEMORY) as runner:
         handle = await runner.emit(Event())
-        result = await handle.result()
-        assert (result.status, asyncio.get_running_loop().time()) == ("failed", 1.0)
+        await asyncio.sleep(2.0)
         assert await handle.approve("b") is False
+        result = await handle.result()
+        assert (result.status, dict(result.state), asyncio.get_running_loop().time()) == (
+            "partial",
+            {"c": 1},
+            pytest.approx(10.0, abs=0.01),
+        )
+        assert [name for name, what, _ in cast.told if what == "begins"] == ["a", "c"]
 
 
 async def test_who_waits_for_approval_in_a_flow_that_is_cut_waits_no_more(make_runner: MakeRunner, cast: Cast) -> None:
     """A flow whose time is up ends, whoever is asked in it, and the run goes on without that answer."""
     flows = {"inner": {"mode": "collaborative", "collaborative_agents": ["a", "b"], "timeout_seconds": 3}}
     flow = {"mode": "sequential", "sequential_agents": ["inner", "c"], "on_error": "continue"}
-    handlers = {"a": cast.agent(60.0), "b": cast.agent(), "c": cast.agent(2.0, c=1)}
-    agents = {"b": {"requires_approval": True}}
-    async with make_runner(flow, handlers, flows=flows, agents=agents, journal=MEMORY) as runner:
+    handlers = {"a": cast.agent(60.0), "b": cast.agent(), "c": cast.agent(9.0, c=1)}
+    async with make_runner(flow, handlers, flows=flows, agents={"b": ASKED}, journal=MEMORY) as runner:
         handle = await runner.emit(Event())
         assert await handle.wait() == "partial"
-        assert asyncio.get_running_loop().time() == pytest.approx(5.0, abs=0.01)
+        assert asyncio.get_running_loop().time() == pytest.approx(12.0, abs=0.01)
+        assert await runner._history.verify() == []  # nobody has answered for the step
+
+
+async def test_what_a_pause_holds_below_a_flow_that_is_cut_does_not_begin(make_runner: MakeRunner, cast: Cast) -> None:
+    """A step that was to begin when the pause is over is gone with its flow."""
+    flows = {"inner": {"mode": "mixed", "collaborative_agents": ["a", "line"], "timeout_seconds": 3}}
+    flows["line"] = {"mode": "sequential", "sequential_agents": ["b", "c"]}
+    flow = {"mode": "sequential", "sequential_agents": ["inner", "d"], "on_error": "continue"}
+    handlers = {"a": cast.agent(60.0), "b": cast.agent(2.0), "c": cast.agent(c=1), "d": cast.agent(d=1)}
+    async with make_runner(flow, handlers, flows=flows, journal=MEMORY) as runner:
+        handle = await runner.emit(Event())
+        await asyncio.sleep(1.0)
+        await handle.pause()
+        await asyncio.sleep(9.0)
+        await handle.resume()
+        result = await handle.result()
+        assert (result.status, dict(result.state)) == ("partial", {"d": 1})
+        assert [name for name, what, _ in cast.told if what == "begins"] == ["a", "b", "d"]
 
 
 # --- handlers and compensators ---
