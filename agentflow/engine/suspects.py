@@ -83,7 +83,7 @@ class Suspects:
         while self._trials:
             await self._until_nothing_is_in_flight()
             run, frame = self._trials.popleft()
-            if _may_begin(run, frame):
+            if _may_begin(run, frame) and not (frame is None and run.is_paused):  # who resumes it asks again for its event hooks
                 self._alone = frame
                 self._begin(run, None if frame is None else [frame])
                 self._alone = None

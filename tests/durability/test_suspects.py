@@ -232,6 +232,51 @@ def test_hooks_of_a_suspect_run_alone(world: World) -> None:
     _check(world)
 
 
+def test_a_pause_before_the_trial_keeps_a_suspects_hooks(world: World) -> None:
+    """Hooks whose trial is due while their run is paused run when it is resumed, once."""
+    ran: list[float] = []
+
+    def runner(company: Company) -> Runner:
+        made = _runner(company)
+
+        async def before(args: Any) -> None:
+            ran.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(3.0)
+
+        made.register_callback(Hook.BEFORE_EVENT_HANDLING, "before", before)
+        return made
+
+    async def begin(life: Life) -> None:
+        handle = await (await life.start(runner(Company(world)))).emit(one("b"))
+        await asyncio.sleep(0.5)
+        await handle.pause("lunch")
+        await handle.result()
+
+    async def go_on(life: Life) -> None:
+        (handle,) = await (await life.start(runner(Company(world)))).resume()
+        await handle.resume()
+        await asyncio.sleep(0.5)
+        await handle.pause("lunch")
+        await handle.result()
+
+    world.process(begin, Death(at_s=1.0))
+    world.process(go_on, Death(at_s=1.0))
+    ran.clear()
+
+    async def main(life: Life) -> str:
+        (handle,) = await (await life.start(runner(Company(world)))).resume()
+        await asyncio.sleep(1.0)
+        await asyncio.gather(handle.resume(), handle.pause("lunch"))
+        await asyncio.sleep(1.0)
+        assert (ran, await handle.wait()) == ([], "paused")
+        await handle.resume()
+        return (await handle.result()).status  # type: ignore[no-any-return]
+
+    assert world.process(main) == "completed"
+    assert ran == [2.0]
+    _check(world)
+
+
 def test_suspects_of_a_workflow_are_tried_alone(world: World) -> None:
     """Steps of a workflow that were in flight together when processes died run one by one, and all of them end."""
 
