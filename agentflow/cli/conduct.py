@@ -113,7 +113,7 @@ class Conductor:
 
     async def conduct(self, work: Work) -> tuple[Exit, bool]:
         """Do the work; return the exit code, and whether anything is left that may never end."""
-        loop = asyncio.get_running_loop()
+        loop, others = asyncio.get_running_loop(), set(threading.enumerate())
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="agentflow-loop")
         loop.set_default_executor(pool)
         with handled(self._on_signal):
@@ -133,7 +133,7 @@ class Conductor:
             report = await self._runner.stop(0 if self._cancelling or self._aside else None)
             self._tell_left(report.abandoned)
             pool.shutdown(wait=False)
-            is_left = bool(report.abandoned) or await _is_anything_left() or self._is_reading()
+            is_left = bool(report.abandoned) or await _is_anything_left(others) or self._is_reading()
         return self._ended_by or self._code, is_left
 
     async def _begun(self) -> list[RunRow]:
@@ -362,8 +362,8 @@ async def outcome(handle: RunHandle) -> RunResult | AgentflowError | None:
         return error
 
 
-async def _is_anything_left() -> bool:
-    """Cancel the tasks that handlers left, and say whether a task or one of our threads goes on all the same."""
+async def _is_anything_left(others: set[threading.Thread]) -> bool:
+    """Cancel the tasks that handlers left, and say whether a task, or a thread of ours that is not among `others`, goes on all the same."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -371,7 +371,8 @@ async def _is_anything_left() -> bool:
         _, pending = await asyncio.wait(tasks, timeout=TIDY_WAIT_S)
         if pending:
             return True
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("agentflow") and not thread.daemon]
+    begun = set(threading.enumerate()) - others
+    threads = [thread for thread in begun if thread.name.startswith("agentflow") and not thread.daemon]
     await asyncio.sleep(0)
     for thread in threads:
         thread.join(TIDY_WAIT_S / len(threads))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,17 @@ def test_fallbacks_are_seen_as_they_happen(call: Call) -> None:
     told = call("trace", run_id).out
     assert ["served", "good"] == [row["agent"] for row in call("trace", run_id, "--json").json]
     assert "replaced" in told
+
+
+def test_a_command_leaves_the_threads_of_others_alone(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that was there before the command began, e.g. another runner's, does not make it end the process."""
+    left: list[int] = []
+    monkeypatch.setattr("agentflow.cli.terminal.leave", left.append)
+    release = threading.Event()
+    other = threading.Thread(target=release.wait, name="agentflow_0")
+    other.start()
+    try:
+        assert (call("run", "--target", "good").code, left) == (0, [])
+    finally:
+        release.set()
+        other.join()
