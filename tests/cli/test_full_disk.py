@@ -44,7 +44,7 @@ async def first(event, state):
 async def second(event, state):
     return {"second": "x" * 2000}
 """
-EVENTS = 250
+EVENTS = 700  # more than are in flight at once, so that some find the disk full when they come
 
 
 def test_a_full_disk_stops_nothing_for_good(tmp_path: Path) -> None:
