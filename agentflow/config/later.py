@@ -10,7 +10,6 @@ from agentflow.config.display import KeyPath
 _SECTIONS = frozenset(
     {
         "executor",
-        "serve",
         "mqtt",
         "memory",
         "mcp",

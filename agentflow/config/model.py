@@ -1,6 +1,6 @@
 """The models of the configuration: which sections and keys there are, their types, bounds and defaults.
 
-With section.py, policies.py and telemetry.py, the one module that imports pydantic, and the one source of the JSON
+With section.py, policies.py, serving.py and telemetry.py, the one module that imports pydantic, and the one source of the JSON
 Schema, of the reference page and of the "did you mean" of the loader. Durations are seconds, as integers or floats.
 """
 
@@ -33,6 +33,7 @@ from agentflow.config.policies import (
 )
 from agentflow.config.section import ADVICE, Count, Name, Seconds, Section
 from agentflow.config.section import LARGEST as LARGEST
+from agentflow.config.serving import ServeConfig
 from agentflow.config.telemetry import TelemetryConfig
 
 WORD, TABLE = "<word>", "<table>"
@@ -325,6 +326,7 @@ class Config(Section):
     telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig, description="Metrics and traces.")
     llm: LlmConfig | None = Field(default=None, description="The language model.")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="The runner.")
+    serve: ServeConfig = Field(default_factory=ServeConfig, description="The service.")
     workers: dict[Name, WorkersConfig] = Field(default={}, description="Pools of workers, by the agent whose calls lease them.")
     error_routing: ErrorRoutingConfig = Field(default_factory=ErrorRoutingConfig, description="Who handles a failed event.")
 
