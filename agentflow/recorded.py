@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from agentflow.core.run_row import RunFilter, RunRow
 from agentflow.core.run_view import RunView
 from agentflow.core.state import State
 from agentflow.core.values import Json
-from agentflow.engine.desk import Desk, Order
+from agentflow.engine.desk import AGAIN, Desk, Order, Receipt
 from agentflow.engine.engine import Engine
 from agentflow.engine.forking import fork
 from agentflow.engine.gates import Gates
@@ -31,7 +32,7 @@ from agentflow.engine.program import Program
 from agentflow.engine.run import RunHandle
 from agentflow.engine.watchdog import Watchdog
 from agentflow.engine.workers import WORKERS
-from agentflow.errors import IllegalTransitionError, RunnerStateError, RunNotFoundError, StoreError
+from agentflow.errors import AgentflowError, IllegalTransitionError, RunnerStateError, RunNotFoundError, StoreError
 from agentflow.ports import Store
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RecordedRuns(ABC):
 
     Attributes:
         journal_url: where its runs are recorded; `memory:` when they are not, or only while it lives.
+        takes_over: whether it goes on with a run that an order lets go on, or begins, and that nobody else has; a service does.
     """
 
     def __init__(self, project: app.Project, adapters: app.Adapters, default_journal: str) -> None:
@@ -62,6 +64,7 @@ class RecordedRuns(ABC):
         self._watchdog: Watchdog
         self._function: Callable[[str], Combine]  # finds a merge function
         self.journal_url = self._journal.url
+        self.takes_over = False
 
     @abstractmethod
     def _taking_engine(self) -> Engine:
@@ -118,14 +121,34 @@ class RecordedRuns(ABC):
             self._adapters.log.warn("control", {"detail": str(error)})
 
     async def _answer(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
-        assert self._desk is not None  # noqa: S101 - they are there before anybody is listened to
-        assert self._gates is not None  # noqa: S101
-        assert self._metrics is not None  # noqa: S101
+        desk, gates, metrics = self._desk, self._gates, self._metrics
+        assert desk is not None and gates is not None and metrics is not None  # noqa: S101, PT018 - there before anybody is listened to
         if order.get("verb") == WORKERS:
-            return self._gates.workers.figures()
+            return gates.workers.figures()
         if order.get("verb") == METRICS:
-            return self._metrics.present()
-        return await self._desk.answer(order)
+            return metrics.present()
+        answer = await desk.answer(order)
+        if "error" not in answer:
+            await self._follow(str(order.get("verb")), str(answer["run_id"]), is_live=answer["is_live"] is True)
+        return answer
+
+    async def order(self, order: Order) -> Receipt:
+        """Carry out what somebody asks of a run; durable when it returns.
+
+        Raises:
+            AgentflowError: as `Desk.carry_out`; RunnerStateError where nothing is recorded.
+        """
+        if self._desk is None:
+            raise RunnerStateError("nothing is recorded here", hint='add [journal] with url = "sqlite:PATH", and start the runner')
+        receipt = await self._desk.carry_out(order)
+        await self._follow(order.verb, receipt.run_id, is_live=receipt.is_live)
+        return receipt
+
+    async def _follow(self, verb: str, run_id: str, *, is_live: bool) -> None:
+        """Go on with a run after an order, where nobody has it; one that cannot go on stays as it is recorded."""
+        if self.takes_over and not is_live and verb in (*AGAIN, "resume", "approve", "reject"):
+            with suppress(AgentflowError):
+                await self.resume(run_id)
 
     def _begin_counting(self, engine: Engine) -> None:
         """Make the metrics, and count from now on unless that is to wait until somebody asks."""
@@ -255,22 +278,34 @@ class RecordedRuns(ABC):
     # --- looking in ---
 
     @property
+    def project(self) -> app.Project:
+        """The configuration."""
+        return self._project
+
+    @property
+    def durability(self) -> str | None:
+        """What an accepted event survives: full, relaxed or none; None where nothing is recorded, or before the start."""
+        return None if self._store is None else self._store.durability
+
+    @property
     def on_busy(self) -> str:
         """What an event does whose session has an open run: "queue", "reject", "interrupt" or "parallel"."""
         return self._project.config.orchestration.on_busy
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self, *, is_present: bool = False) -> dict[str, Any]:
         """Return what was counted since `since`, and what is open now, as plain JSON; also after the runner has stopped.
 
-        Without a journal and without `[telemetry] metrics = true` counting begins with the first call. Times are in seconds.
+        `is_present` leaves out what was counted. Without a journal and without `[telemetry] metrics = true` counting begins
+        with the first call that does not. Times are in seconds.
 
         Raises:
             RunnerStateError: not started.
         """
         if self._metrics is None:
             raise RunnerStateError("the metrics are there when the runner has started", hint="await runner.start()")
-        self._metrics.begin()
-        return self._metrics.snapshot()
+        if not is_present:
+            self._metrics.begin()
+        return self._metrics.present() if is_present else self._metrics.snapshot()
 
     # --- reading back ---
 
@@ -284,6 +319,8 @@ class RecordedRuns(ABC):
         since: float | None = None,
         root: str | None = None,
         children: bool = False,
+        flag: str | None = None,
+        beyond: str | None = None,
         limit: int | None = None,
     ) -> list[RunRow]:
         """Return the recorded runs that fit, the newest first; what is None is not asked about.
@@ -298,6 +335,8 @@ class RecordedRuns(ABC):
             since: began at this time or later, in seconds since the epoch.
             root: those that belong to this run, e.g. the steps of a workflow.
             children: also runs that belong to another one; without it, and without `root`, they are left out.
+            flag: e.g. "dead_lettered" or "corrupt".
+            beyond: those that were accepted before this run.
             limit: at most so many.
 
         Raises:
@@ -305,7 +344,7 @@ class RecordedRuns(ABC):
         """
         told = {"state": state, "status": status, "pattern": pattern, "session_id": session, "since": since, "root_id": root}
         is_top = None if children or root is not None else True
-        return await self._read_back().runs(RunFilter(**told, is_top=is_top, limit=limit))  # type: ignore[arg-type] # by name
+        return await self._read_back().runs(RunFilter(**told, is_top=is_top, flag=flag, beyond=beyond, limit=limit))  # type: ignore[arg-type] # by name
 
     async def blocked(self) -> dict[str, RunRow]:
         """Return the recorded runs that wait behind another one of their session, by id, each with the one whose turn it is.
@@ -325,13 +364,29 @@ class RecordedRuns(ABC):
         """
         return await self._read_back().view(run_id, at)
 
-    async def events(self, run_id: str) -> list[Record]:
-        """Return a run's records, in order.
+    async def events(self, run_id: str, start: int = 0) -> list[Record]:
+        """Return a run's records from number `start` on, in order.
 
         Raises:
             as `get`.
         """
-        return await self._read_back().events(run_id)
+        return await self._read_back().events(run_id, start)
+
+    async def row(self, run_id: str) -> RunRow:
+        """Return the row of the run that has exactly this id, as `runs` lists it.
+
+        Raises:
+            RunNotFoundError: there is none.
+        """
+        return await self._read_back().row(run_id)
+
+    async def diagram(self, run_id: str) -> str:
+        """Return the plan that a run walks as a Mermaid flowchart, its steps coloured by how they stand.
+
+        Raises:
+            as `get`.
+        """
+        return await self._read_back().diagram(run_id)
 
     def _recording(self) -> tuple[Engine, Journals]:
         engine = self._taking_engine()

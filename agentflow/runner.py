@@ -263,23 +263,24 @@ class Runner(RecordedRuns):
 
     # --- events ---
 
-    async def emit(self, event: Event) -> RunHandle:
-        """Accept an event and return the handle of its run at once.
+    async def emit(self, event: Event, *, wait: bool = True) -> RunHandle:
+        """Accept an event and return the handle of its run at once; with `wait=False` a full queue is not waited for either.
 
         Raises:
             InvalidEventError, InvalidValueError: the event is not valid; the error names the path and the type.
             RoutingError: its `orchestration_override` names nothing that can run here.
-            QueueFullError: the queue stayed full for `runner.queue_wait_seconds`.
+            QueueFullError: the queue stayed full for `runner.queue_wait_seconds`, or is full and nobody waits.
             SessionBusyError: its session has an open run, and `on_busy` is "reject".
             RunnerStateError: the runner is not started, or is stopping.
         """
         engine = self._taking_engine()
         run = engine.accept(event)
         while not engine.admit(run):
+            if not wait and not engine.intake.is_contested(run):
+                raise engine.intake.fullness()
             await engine.room(run)
-        if run.journal is not None:
-            run = await accepted(engine, run)
-        return RunHandle(run, engine)
+        known = run if run.journal is None else await accepted(engine, run)
+        return RunHandle(known, engine, is_duplicate=known is not run)
 
     async def emit_for(self, parent: object, event: Event) -> RunHandle:
         """Accept an event on behalf of a run, which `args.runner.emit` of a callback does.
@@ -338,6 +339,11 @@ class Runner(RecordedRuns):
         if self._engine is None:
             raise RunnerStateError("the plan is linked when the runner starts", hint="await runner.start()")
         return self._engine.program.plan
+
+    @property
+    def log(self) -> app.LazyLog:
+        """Where it says what nobody else is told."""
+        return self._adapters.log
 
     @property
     def agents(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from agentflow.cli.history_commands import dead_letters_app, events, runs_app, s
 from agentflow.cli.journal_commands import journal_app
 from agentflow.cli.options import CONFIG_HELP, ConfigFile, Debug, JournalPath, Json, end
 from agentflow.cli.order_commands import resume
+from agentflow.cli.service_commands import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,6 +249,7 @@ def create(  # noqa: PLR0913 - one parameter an option
 
 
 app.command()(resume)
+app.command()(serve)
 app.add_typer(runs_app, name="runs")
 app.command()(events)
 app.command()(trace)

@@ -17,10 +17,11 @@ from agentflow.cli.usage import PlanSizeError, UsageError
 from agentflow.config.diagnostics import ConfigError, report
 from agentflow.config.display import quoted
 from agentflow.config.layers import Origin
+from agentflow.config.roster import agent_rows
 from agentflow.config.source import reason_of
 from agentflow.core.bounds import bounds_of, nodes_in
 from agentflow.core.diagram import mermaid
-from agentflow.core.plan import Node, agents_of, to_dict
+from agentflow.core.plan import Node, to_dict
 
 MOST_NODES = 100_000
 
@@ -103,20 +104,7 @@ def show_agents(config: Path | None, overrides: dict[str, str], *, is_json: bool
     """Print the agents of a configuration: what each is for, who answers it, and whether the main flow reaches it."""
     project = app.load(config_file(config), overrides=overrides)
     plan, found = project.check()
-    reached = agents_of(plan) if plan is not None else None
-    rows = [
-        {
-            "name": name,
-            "role": agent.role,
-            "description": agent.description,
-            "capabilities": list(agent.capabilities),
-            "version": agent.version,
-            "handler": agent.handler,
-            "enabled": agent.enabled,
-            "reached": None if reached is None else name in reached,
-        }
-        for name, agent in project.config.agents.items()
-    ]
+    rows = agent_rows(project.config, plan)
     if is_json:
         terminal.out(terminal.as_json(rows, is_indented=True))
     else:

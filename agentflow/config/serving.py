@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from agentflow.config.section import ADVICE, Section
@@ -56,14 +56,17 @@ class ServeConfig(Section):
         default="127.0.0.1",
         description="The address to listen at. Any but a loopback address needs a `token_file`, and TLS or `behind_proxy`.",
     )
-    port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=8080, description="The port to listen at, 0 to 65,535; 0 takes a free one.")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=8080, description="The port to listen at, 0 to 65,535; 0 takes a free one."
+    )
     token_file: str = Field(
         default=".agentflow/token",
         description="The file with the token that every request has to carry, relative to the file that says it. "
         "The default one is made when it is missing; one that is given has to be there.",
     )
     allowed_hosts: list[Annotated[str, AfterValidator(_allowed_host)]] = Field(
-        default=[], description="What the `Host` of a request may be, besides the address that the service listens at; exactly, with the port."
+        default=[],
+        description="What the `Host` of a request may be, besides the address that the service listens at; exactly, with the port.",
     )
     allowed_origins: list[Annotated[str, AfterValidator(_origin)]] = Field(
         default=[], description="Which other sites' pages may change something here, by their `Origin`; exactly."
@@ -76,3 +79,9 @@ class ServeConfig(Section):
         default=False,
         description="A proxy that speaks TLS stands in front, and tells in `X-Forwarded-For` who asks. Nobody else may reach the port.",
     )
+
+    @model_validator(mode="after")
+    def _has_both_or_none(self) -> ServeConfig:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise PydanticCustomError("AF0104", "must have both of `tls_cert` and `tls_key`, or neither")
+        return self

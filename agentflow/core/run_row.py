@@ -102,6 +102,7 @@ class RunFilter:
         is_open: has not ended (True) or has (False).
         is_top: belongs to no other run (True) or does (False), as a workflow's steps do.
         root_id: belongs to this run, however far below it.
+        beyond: stands behind the row of this run, in the order that is asked for; nothing does when there is no such run.
         limit: at most so many rows; None gives all.
         newest_first: in the reverse order of acceptance (default), else in that order.
     """
@@ -116,11 +117,12 @@ class RunFilter:
     is_open: bool | None = None
     is_top: bool | None = None
     root_id: str | None = None
+    beyond: str | None = None
     limit: int | None = None
     newest_first: bool = True
 
     def fits(self, row: RunRow) -> bool:
-        """Say whether `row` is wanted; `limit` and the order are the caller's."""
+        """Say whether `row` is wanted; `beyond`, `limit` and the order are the caller's."""
         return (
             self.state in (None, row.state)
             and self.status in (None, row.status)
@@ -133,3 +135,11 @@ class RunFilter:
             and self.is_top in (None, row.parent_id is None)
             and self.root_id in (None, row.root_id)
         )
+
+
+def behind(rows: list[RunRow], run_id: str | None) -> list[RunRow]:
+    """Return the rows behind that of a run; all of them when none is named, [] when it is not among them."""
+    if run_id is None:
+        return rows
+    place = next((place for place, row in enumerate(rows, 1) if row.run_id == run_id), len(rows))
+    return rows[place:]

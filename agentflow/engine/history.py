@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agentflow.core.codec import decode
+from agentflow.core.diagram import COLOURS, mermaid
 from agentflow.core.entry import Entry
 from agentflow.core.plan import Node
 from agentflow.core.plan_codec import FindFunction, MakeRule, decode_plan
@@ -117,6 +118,31 @@ class History:
             more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
             hint = f"{', '.join(row.run_id for row in found[:MOST_NAMED])}{more} begin so"
         raise RunNotFoundError(run_id, where=self._store.url, hint=hint)
+
+    async def row(self, run_id: str) -> RunRow:
+        """Return the row of the run that has exactly this id; one that is damaged has the flag `corrupt`.
+
+        Raises:
+            RunNotFoundError: there is none.
+        """
+        try:
+            row = await self._store.row(run_id)
+        except StoreDamagedError:
+            return await self.find(run_id)
+        if row is None:
+            raise RunNotFoundError(run_id, where=self._store.url)
+        return row
+
+    async def diagram(self, run_id: str) -> str:
+        """Return the plan that a run walks as a Mermaid flowchart, its steps coloured by how they stand.
+
+        Raises:
+            RunNotFoundError, JournalDamagedError, JournalVersionError, StoreDamagedError: as `view`.
+        """
+        recorded = await self.recorded(run_id)
+        standing = await self.standing(recorded)
+        steps = view_of(recorded.row, standing, recorded.records, recorded.last_seq).steps
+        return mermaid(standing.walk.plan, {step.position: step.status for step in steps if step.status in COLOURS})
 
     async def view(self, run_id: str, at: int | None = None) -> RunView:
         """Return a run as it stands, or as it stood after its record number `at`.

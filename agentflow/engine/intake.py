@@ -87,9 +87,7 @@ class Intake:
                 await place
             is_taken = not self._is_closed
         except TimeoutError:
-            raise QueueFullError(
-                f"queue full: {self._waiting} waiting, {self._running} running", hint="emit slower, or raise runner.queue_size"
-            ) from None
+            raise self.fullness() from None
         finally:
             if place in self._blocked:
                 del self._blocked[place]
@@ -99,6 +97,11 @@ class Intake:
                     self._wake()
         if not is_taken:
             raise RunnerStateError("the runner is stopped", hint="make a new one")
+
+    def fullness(self) -> QueueFullError:
+        """Return the error that says how full it is."""
+        told = f"queue full: {self._waiting} waiting, {self._running} running"
+        return QueueFullError(told, hint="emit slower, or raise runner.queue_size")
 
     def close(self) -> None:
         """Take nothing more: who waits for room is refused."""

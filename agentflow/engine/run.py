@@ -217,13 +217,15 @@ class RunHandle:
     Attributes:
         run_id: the run's id.
         event_id: the event's id.
+        is_duplicate: whether the event had been emitted before: then this is the run that it had.
     """
 
-    __slots__ = ("_engine", "_run", "event_id", "run_id")
+    __slots__ = ("_engine", "_run", "event_id", "is_duplicate", "run_id")
 
-    def __init__(self, run: Run, engine: Engine) -> None:
+    def __init__(self, run: Run, engine: Engine, *, is_duplicate: bool = False) -> None:
         self.run_id = run.run_id
         self.event_id = run.event.id
+        self.is_duplicate = is_duplicate
         self._run = run
         self._engine = engine
 

@@ -35,7 +35,8 @@ _WANTED = (
     " AND (?8 IS NULL OR (session_id IS NOT NULL) = ?8)"
     " AND (?9 IS NULL OR (parent_id IS NULL) = ?9) AND (?10 IS NULL OR root_id = ?10)"
 )
-_UP, _DOWN = " ORDER BY number LIMIT ?11", " ORDER BY number DESC LIMIT ?11"
+_UP = " AND (?12 IS NULL OR number > (SELECT number FROM runs WHERE run_id = ?12)) ORDER BY number LIMIT ?11"
+_DOWN = " AND (?12 IS NULL OR number < (SELECT number FROM runs WHERE run_id = ?12)) ORDER BY number DESC LIMIT ?11"
 
 INSERT_RUN = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ROW_BY_ID = "SELECT * FROM runs WHERE run_id = ?"
@@ -129,7 +130,7 @@ def rows_query(wanted: RunFilter) -> tuple[str, tuple[Column, ...]]:
     flag = None if wanted.flag is None else json.dumps(wanted.flag)
     limit = -1 if wanted.limit is None else wanted.limit
     told = (wanted.state, wanted.status, wanted.pattern, wanted.session_id, wanted.since, flag, wanted.is_open)
-    values = (*told, wanted.has_session, wanted.is_top, wanted.root_id, limit)
+    values = (*told, wanted.has_session, wanted.is_top, wanted.root_id, limit, wanted.beyond)
     return (_OPEN if wanted.is_open else _EVERY) + _WANTED + (_DOWN if wanted.newest_first else _UP), values
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agentflow.core.append import Append
 from agentflow.core.entry import Entry
-from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow, changed, taken_over
+from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow, behind, changed, taken_over
 from agentflow.errors import AgentflowError, DuplicateEventError, FencedError, StoreError
 from agentflow.stores.leases import Leases
 from agentflow.stores.plans import NAMING, unnamed
@@ -143,10 +143,10 @@ class MemoryStore:
 
     async def rows(self, wanted: RunFilter) -> list[RunRow]:
         """Return the rows that fit."""
-        rows = [run.row for run in self._runs.values() if wanted.fits(run.row)]
+        rows = [run.row for run in self._runs.values()]
         if wanted.newest_first:
             rows.reverse()
-        return rows[: wanted.limit]
+        return [row for row in behind(rows, wanted.beyond) if wanted.fits(row)][: wanted.limit]
 
     async def entries(self, run_id: str, start: int = 0, stop: int | None = None) -> list[Entry]:
         """Return the run's entries from seq `start` to before `stop`."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from agentflow.core.run_row import CORRUPT, RunFilter, RunRow
+from agentflow.core.run_row import CORRUPT, RunFilter, RunRow, behind
 from agentflow.stores.columns import Column, remains_of, rows_query
 
 # The ids of all runs stand in an index too, which can be read where the table cannot.
@@ -39,7 +39,7 @@ def rows_that_fit(connection: sqlite3.Connection, wanted: RunFilter) -> list[Run
             found.reverse()
     elif not is_seeking:
         return [one.row for one in found]
-    return [one.row for one in found if wanted.fits(one.row)][: wanted.limit]
+    return [row for row in behind([one.row for one in found], wanted.beyond) if wanted.fits(row)][: wanted.limit]
 
 
 def found_together(connection: sqlite3.Connection, query: str, values: Sequence[Column] = ()) -> list[Found] | None:

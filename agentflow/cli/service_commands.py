@@ -1,0 +1,46 @@
+"""The commands of the service, and their options, as typer reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentflow.cli.options import CONFIG_HELP, Debug, JournalPath, end
+
+
+def serve(  # noqa: PLR0913 - one parameter an option
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help=CONFIG_HELP, show_default=False)] = None,
+    *,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where to listen, in the place of [serve] host.")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Where to listen, in the place of [serve] port; 0 takes a free one.")
+    ] = None,
+    journal: JournalPath = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--config-set", metavar="KEY=VALUE", help="Set a key of the configuration. Repeatable.")
+    ] = None,
+    handlers: Annotated[str | None, typer.Option(metavar="MODULE:FUNCTION", help="The entrypoint, in place of the file's.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but what is wrong.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Take events over HTTP until SIGTERM, and go on with what is unfinished.
+
+    Listens at 127.0.0.1:8080, and answers nobody without the token; where that is kept is said on stderr.
+    The first signal lets open runs end and exits 0, the second ends at once. Needs the extra [server].
+    """
+    from agentflow.cli.sources import pairs
+    from agentflow.cli.usage import UsageError
+
+    try:
+        from agentflow.cli.serve import Wanted
+        from agentflow.cli.serve import serve as serve_project
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed, which the service needs", hint="pip install 'agentflow[server]'") from None
+
+    keys = pairs("--config-set", overrides)
+    for key, value in (("serve.host", host), ("serve.port", port), ("agent_flow.entrypoint", handlers)):
+        if value is not None:
+            keys[key] = str(value)
+    end(serve_project(Wanted(config, journal, keys, quiet)))

@@ -1,0 +1,1 @@
+"""Where events come in from outside the process: HTTP, with what guards it. Composed by `agentflow serve`."""
