@@ -13,6 +13,11 @@ from collections.abc import Callable
 from agentflow.core.event import Event as Event  # with its stamp: this is what `agentflow.Event` is
 
 
+def fresh_secret() -> str:
+    """Return a text of 256 random bits that nobody can guess."""
+    return secrets.token_urlsafe(32)
+
+
 class SystemClock:
     """Time and chance of this machine.
 

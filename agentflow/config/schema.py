@@ -28,6 +28,7 @@ _PAGE = {
     "[llm.api_key]": "SecretReference",
     "[logging]": "LoggingConfig",
     "[runner]": "RunnerConfig",
+    "[serve]": "ServeConfig",
     "[telemetry]": "TelemetryConfig",
     "[workers.<name>]": "WorkersConfig",
 }

@@ -17,7 +17,7 @@ from agentflow.ingress.doors import MOST_CONNECTIONS, Doors, Server, listener
 from agentflow.ingress.guards import Guard, Terms
 from agentflow.ingress.openapi import openapi
 from agentflow.ingress.operations import Operation
-from agentflow.ingress.routes import about, events, orders, runs
+from agentflow.ingress.routes import about, events, health, orders, runs
 from agentflow.ingress.service import Service, ServiceError
 from agentflow.ingress.tokens import Tokens, prepared
 
@@ -164,12 +164,8 @@ def routed(service: Service) -> ASGIApp:
     def described() -> dict[str, Any]:
         return openapi(operations)
 
-    operations += [
-        *events.operations(service),
-        *runs.operations(service),
-        *orders.operations(service),
-        *about.operations(service, described),
-    ]
+    operations += [*events.operations(service), *runs.operations(service), *orders.operations(service)]
+    operations += [*about.operations(service, described), *health.operations(service)]
     router = Router([Route(one.path, one.endpoint, methods=[one.method]) for one in operations], redirect_slashes=False)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import os
 import re
-import secrets
 import stat
 import tempfile
 from collections.abc import Callable
@@ -15,10 +14,10 @@ from pathlib import Path
 from agentflow.config.display import quoted
 from agentflow.config.source import reason_of
 from agentflow.errors import AgentflowError
+from agentflow.system import fresh_secret
 
 LEAST_CHARS = 22  # 128 bits, at 6 bits a character
 REREAD_S = 0.5  # how old what is known of the file may be; so a token that was replaced is dead within a second
-_FRESH_BYTES = 32
 _LONGEST = 4096
 _TOKEN = re.compile(rb"[!-~]+")
 _PRIVATE = 0o600
@@ -115,7 +114,7 @@ def prepared(path: Path) -> bool:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            _write(path, secrets.token_urlsafe(_FRESH_BYTES))
+            _write(path, fresh_secret())
             return True
         mode = path.stat().st_mode
     except OSError as error:

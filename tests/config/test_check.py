@@ -192,7 +192,7 @@ sequental_agents = ["a", 5, "b"]
 handler = 5
 [agents.b]
 tols = []
-[serve]
+[memory]
 """
     found = draft(text).diagnostics
     assert ["AF0104", "AF0102", "AF0103", "AF0102", "AF0103", "AF0102", "AF0106"] == [diagnostic.code for diagnostic in found]

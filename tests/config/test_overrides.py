@@ -73,7 +73,7 @@ def test_without_agents_a_variable_cannot_name_one(told: Callable[..., list[obje
         ("AGENTFLOW__ORCHESTRATION__MAX_HOPS", "0", "AF0104"),
         ("AGENTFLOW__ORCHESTRATION__MAX_HOPS", "1\nmax_iterations = 0", "AF0103"),
         ("AGENTFLOW__ORCHESTRATION__SEQUENTIAL_AGENTS", '["a", 5]', "AF0103"),
-        ("AGENTFLOW__SERVE__PORT", "1", "AF0106"),
+        ("AGENTFLOW__MEMORY__URL", "x", "AF0106"),
         ("AGENTFLOW__ORCHESTRATION__KEEP", "1", "AF0106"),
         ("AGENTFLOW__LOGGING__FILE", "\udcff", "AF0113"),
         ("AGENTFLOW__ORCHESTRATION__OPTIONS", "9" * 30, "AF0113"),
