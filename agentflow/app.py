@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ class Project:
     config: Config
     modes: dict[str, Mode] = field(default_factory=lambda: dict(MODES))
     extra_agents: tuple[str, ...] = ()
+    again: Callable[[], Project] | None = None  # reads it once more, from where it came
     _linked: Linked | None = field(default=None, init=False, repr=False)
 
     @property
@@ -189,7 +190,7 @@ def load(
     draft = read(source, overrides=overrides, environ=environ)
     if draft.config is None:
         raise ConfigError(draft.diagnostics)
-    return Project(draft, draft.config)
+    return Project(draft, draft.config, again=partial(load, source, overrides=overrides, environ=environ))
 
 
 def store_of(

@@ -22,6 +22,7 @@ from agentflow.engine.engine import Engine
 from agentflow.engine.hooks import Callback, Hook, Hooks
 from agentflow.engine.intake import Bounds
 from agentflow.engine.parts import Parts
+from agentflow.engine.program import Program
 from agentflow.engine.run import Run, RunHandle
 from agentflow.engine.watchdog import Watchdog
 from agentflow.engine.workers import Workers
@@ -33,12 +34,12 @@ from agentflow.errors import (
     RunnerStateError,
 )
 from agentflow.modes import RESERVED_MODES, Mode, Orchestrator
-from agentflow.recorded import RecordedRuns
+from agentflow.served import ServedRuns
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Runner(RecordedRuns):
+class Runner(ServedRuns):
     """Runs the events of one configuration. Made by `from_config` or `from_dict`.
 
     A runner is started once and stopped once, on one event loop; `async with runner:` does both.
@@ -51,7 +52,7 @@ class Runner(RecordedRuns):
         self._hooks = Hooks()
         self._observers: list[Callable[[Record], None]] = []
         self._engine: Engine | None = None
-        RecordedRuns.__init__(self, project, self._adapters, default_journal)
+        ServedRuns.__init__(self, project, self._adapters, default_journal)
         self._stopping: asyncio.Task[StopReport] | None = None
         self._finder = project.finder(lambda text: self._adapters.log.warn("group_writable", {"detail": text}))
         self._load_handlers()
@@ -204,7 +205,7 @@ class Runner(RecordedRuns):
         project, adapters = self._project, self._adapters
         settings = project.config.runner
         project.extra_agents = tuple(self._agents)
-        program = project.program(lambda reference: self._finder.function(reference, project.folder), self._agents)
+        program = self._program(project)
         adapters.isolation.locate(self._finder)
         self._observers += adapters.watch(project)
         journals = await self._open_journals(program, self._finder)
@@ -366,6 +367,9 @@ class Runner(RecordedRuns):
     def _require_not_started(self, verb: str) -> None:
         if self._engine is not None:
             raise RunnerStateError(f"{verb} after start", hint="register everything before the runner starts")
+
+    def _program(self, project: app.Project) -> Program:
+        return project.program(lambda reference: self._finder.function(reference, project.folder), self._agents)
 
     def _load_handlers(self) -> None:
         """Load the entrypoint and the handlers that agents name."""

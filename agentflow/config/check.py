@@ -155,6 +155,7 @@ def _contradictions(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
     yield from _joins_judged_twice(config, repairs)
     yield from _policies_without_use(config, repairs)
     yield from _sessions_of_nobody(config, repairs)
+    yield from _schedules_that_contradict(config, repairs)
 
 
 def _flows(config: Config) -> dict[KeyPath, FlowConfig]:
@@ -239,6 +240,24 @@ def _sessions_of_nobody(config: Config, repairs: Repairs) -> Iterator[Diagnostic
         if "on_busy" in flow.given:
             message = f"flow {quoted(name)} has `on_busy`, and only the main flow takes events"
             yield Diagnostic("AF0128", message, repairs.original(("flows", name, "on_busy")), "key", "write it below [orchestration]")
+
+
+def _schedules_that_contradict(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield each schedule without due times or with two kinds of them, and each that is called as one before it."""
+    seen: set[str] = set()
+    for index, schedule in enumerate(config.schedules):
+        path: KeyPath = ("schedules", index)
+        if any(repairs.is_broken((*path, key)) for key in ("cron", "every", "timezone", "name", "target")):
+            continue
+        if (schedule.cron is None) == (schedule.every is None):
+            yield Diagnostic("AF0129", "a schedule has either `cron` or `every`", repairs.original(path), "key", "write one of them")
+        elif schedule.every is not None and "timezone" in schedule.given:
+            where = repairs.original((*path, "timezone"))
+            yield Diagnostic("AF0129", "`timezone` says nothing of `every`", where, "key", "take it out, or write cron")
+        elif schedule.title in seen:  # both would be answered by the same runs
+            where = repairs.original((*path, "name") if schedule.name else path)
+            yield Diagnostic("AF0129", f"two schedules are called {quoted(schedule.title)}", where, help="give each a name of its own")
+        seen.add(schedule.title)
 
 
 def _policies_without_use(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:

@@ -10,10 +10,8 @@ from agentflow.config.display import KeyPath
 _SECTIONS = frozenset(
     {
         "executor",
-        "mqtt",
         "memory",
         "mcp",
-        "schedules",
     }
 )
 _FLOW_KEYS = frozenset(

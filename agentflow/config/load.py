@@ -71,6 +71,12 @@ class Draft:
         return (layer.folder if layer else None) or self.folder
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that say something, and the `.env` beside them that may; none for a mapping."""
+        named = [Path(layer.source.name) for layer in self._layers if layer.source is not None]
+        return () if self.path is None else tuple(dict.fromkeys([self.path, *named, self.folder / ".env"]))
+
+    @property
     def origins(self) -> dict[str, Origin]:
         """Return where each effective value comes from, by dotted key."""
         return {setting.key: setting.origin for setting in self.settings}

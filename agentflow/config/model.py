@@ -1,7 +1,8 @@
 """The models of the configuration: which sections and keys there are, their types, bounds and defaults.
 
-With section.py, policies.py, serving.py and telemetry.py, the one module that imports pydantic, and the one source of the JSON
-Schema, of the reference page and of the "did you mean" of the loader. Durations are seconds, as integers or floats.
+With section.py, policies.py, schedules.py, serving.py, mqtt.py, references.py and telemetry.py, the one module that imports
+pydantic, and the one source of the JSON Schema, of the reference page and of the "did you mean" of the loader. Durations are
+seconds, as integers or floats.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
-    model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from agentflow.config.advice import is_reference, journal_fault
+from agentflow.config.mqtt import MqttConfig
 from agentflow.config.policies import (
     BudgetConfig,
     CacheConfig,
@@ -31,6 +32,9 @@ from agentflow.config.policies import (
     Tokens,
     WorkersConfig,
 )
+from agentflow.config.references import Secret
+from agentflow.config.references import SecretReference as SecretReference
+from agentflow.config.schedules import ScheduleConfig
 from agentflow.config.section import ADVICE, Count, Name, Seconds, Section
 from agentflow.config.section import LARGEST as LARGEST
 from agentflow.config.serving import ServeConfig
@@ -41,12 +45,6 @@ MOST_TOLD = 1000
 FUNCTION, MODULE = "function_reference", "module_reference"
 
 Retries = Annotated[int, Field(ge=0, le=100)]
-
-
-def _reference(value: object) -> object:
-    if isinstance(value, dict):
-        return value
-    raise PydanticCustomError("AF0117", "is a secret in plain text")
 
 
 def _mode(value: object) -> object:
@@ -271,19 +269,6 @@ class LoggingConfig(Section):
     )
 
 
-class SecretReference(Section):
-    """Where a secret is kept; the secret itself never stands in the file. Exactly one key is given."""
-
-    env: str | None = Field(default=None, description="The environment variable that holds the secret.")
-    file: str | None = Field(default=None, description="The file that holds the secret.")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SecretReference:
-        if (self.env is None) == (self.file is None):
-            raise PydanticCustomError("AF0104", "must have exactly one of `env` and `file`")
-        return self
-
-
 class LlmConfig(Section):
     """The language model for agents without a handler."""
 
@@ -297,7 +282,7 @@ class LlmConfig(Section):
     max_tokens: Count | None = Field(default=None, description="The most tokens in one answer. Default: the provider's.")
     timeout_seconds: Seconds | None = Field(default=None, description="The longest time for one request, in seconds. Default: the step's.")
     base_url: str | None = Field(default=None, description="The service's address. Default: the provider's.")
-    api_key: Annotated[SecretReference, BeforeValidator(_reference)] | None = Field(
+    api_key: Secret | None = Field(
         default=None, description='Where the key is kept: `{ env = "NAME" }` or `{ file = "path" }`.'
     )
 
@@ -327,6 +312,8 @@ class Config(Section):
     llm: LlmConfig | None = Field(default=None, description="The language model.")
     runner: RunnerConfig = Field(default_factory=RunnerConfig, description="The runner.")
     serve: ServeConfig = Field(default_factory=ServeConfig, description="The service.")
+    mqtt: MqttConfig | None = Field(default=None, description="The broker that brings events.")
+    schedules: list[ScheduleConfig] = Field(default=[], description="Events that begin by themselves.")
     workers: dict[Name, WorkersConfig] = Field(default={}, description="Pools of workers, by the agent whose calls lease them.")
     error_routing: ErrorRoutingConfig = Field(default_factory=ErrorRoutingConfig, description="Who handles a failed event.")
 

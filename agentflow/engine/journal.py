@@ -72,6 +72,10 @@ class Journals:
             known = self._plans[id(program)] = program, (hash_of(body), body)
         return known[1]
 
+    def forget_plans(self) -> None:
+        """Keep the bytes of plans no longer; the next run of a program has them made again."""
+        self._plans.clear()
+
     def new(self, event: Event, program: Program, standing: Standing) -> Journal:
         """Return the journal of a run that begins."""
         plan = self.plan_of(program)

@@ -148,7 +148,6 @@ def test_a_message_names_the_key_what_it_wants_and_what_it_got(draft: Callable[.
     [
         ("[memory]\nurl = 'sqlite:memory.db'", "1:2"),
         ("[executor.ray]\naddress = 'auto'", "1:2"),
-        ("[[schedules]]\ncron = '* * * * *'", "1:3"),
         ('[orchestration]\nkeep = "last"', "2:1"),
         ("[[flows.x.steps]]\nid = 'a'", "1:11"),
         ("[agents.a]\ntools = []", "2:1"),
