@@ -25,6 +25,7 @@ MOST_CONNECTIONS = 100  # of one address
 HEAD_S = 10.0  # from a request's first byte, or from the connection, to the end of its head
 STALL_S = 20.0  # how long an answer may lie there that nobody reads
 IDLE_S = 15  # how long a connection is kept between two requests
+LINGER_S = 1.0  # how long what a refused client still sends is read and forgotten, so that it gets to read why
 LAST_S = 2  # for answers that are on their way when the service stops
 _BACKLOG = 2048
 
@@ -83,6 +84,38 @@ class Server(uvicorn.Server):
         yield
 
 
+class _Lingering:
+    """A transport that lets the other side read the last answer: to close at once while it still sends would take that away."""
+
+    def __init__(self, transport: asyncio.Transport, conn: h11.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._conn = conn
+        self._loop = loop
+        self.is_lingering = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self.is_lingering or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._conn.their_state is h11.SEND_BODY:
+            self.linger()
+        else:
+            self._transport.close()
+
+    def linger(self) -> None:
+        """Say that nothing more comes, and close a little later, or when the other side has closed."""
+        if not self.is_closing() and self._transport.can_write_eof():
+            self.is_lingering = True
+            self._transport.resume_reading()
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_S, self._transport.close)
+        else:
+            self._transport.close()
+
+
 class _Connection(H11Protocol):
     """One connection. Its timers run only while a client owes something."""
 
@@ -93,13 +126,13 @@ class _Connection(H11Protocol):
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._is_counted = False
-        self._is_refused = False
+        self._door: _Lingering
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the class above
-        super().connection_made(transport)
+        self._door = _Lingering(transport, self.conn, self.loop)
+        super().connection_made(self._door)  # type: ignore[arg-type] # it is one in all that is asked of it
         config, client = self.config, self._name
         if config.most_connections is not None and config.by_client[client] >= config.most_connections:
-            self._is_refused = True
             self._refuse(Problem(429, "AF0818", "too many connections of one client", retry_s=1))
             return
         config.by_client[client] += 1
@@ -118,7 +151,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        if self._door.is_lingering:
             return
         super().data_received(data)
         is_in_head = (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
@@ -148,7 +181,7 @@ class _Connection(H11Protocol):
         answer = h11.Response(status_code=problem.status, headers=[*headers, *SECURITY_HEADERS], reason=b"")
         with suppress(h11.LocalProtocolError):  # in the midst of an answer there is nothing to say
             self.transport.write((self.conn.send(answer) or b"") + (self.conn.send(h11.Data(data=body)) or b""))
-        self.transport.close()
+        self._door.linger()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: anybody could fill a log with it."""

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 BURST = 1000.0  # failures that a client has at once
-PER_S = 20.0  # and how many come back each second
+PER_S = 5.0  # and how many come back each second
 MOST_CLIENTS = 10_000  # that are remembered; the one that failed longest ago is forgotten first
 
 
