@@ -15,6 +15,8 @@ from agentflow.cli.signals import handled
 from agentflow.cli.sources import config_file
 from agentflow.config.journal import BESIDE_THE_FILE
 from agentflow.ingress.http import Http, Setup
+from agentflow.ingress.operator import Operator
+from agentflow.ingress.schedules import Schedules
 from agentflow.ingress.service import Service
 from agentflow.system import SystemClock
 
@@ -45,8 +47,10 @@ async def _served(service: Service, wanted: Wanted) -> int:
     setup = Setup(service.runner.project)
     http = Http(service, setup)
     http.bind()
-    service.ingresses.append(http)
     stopping = asyncio.Event()
+    tell = (lambda text: None) if wanted.is_quiet else lambda text: terminal.note(terminal.safe(text))
+    schedules = Schedules(service.runner, service.ready, service.clock.time)
+    service.ingresses += [http, schedules, Operator(service, stopping.set, tell)]
 
     def on_signal(code: Exit, count: int) -> None:
         if count > 1:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentflow.cli.options import CONFIG_HELP, Debug, JournalPath, end
+from agentflow.cli.options import CONFIG_HELP, ConfigFile, Debug, JournalPath, Json, end
 
 
 def serve(  # noqa: PLR0913 - one parameter an option
@@ -44,3 +44,48 @@ def serve(  # noqa: PLR0913 - one parameter an option
         if value is not None:
             keys[key] = str(value)
     end(serve_project(Wanted(config, journal, keys, quiet)))
+
+
+def schedules(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help=CONFIG_HELP, show_default=False)] = None,
+    *,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--config-set", metavar="KEY=VALUE", help="Set a key of the configuration. Repeatable.")
+    ] = None,
+    is_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the schedules, each with its next due time."""
+    from agentflow.cli.service_orders import show_schedules
+    from agentflow.cli.sources import pairs
+
+    show_schedules(config, pairs("--config-set", overrides), is_json=is_json)
+
+
+def reload(*, config: ConfigFile = None, journal: JournalPath = None, is_json: Json = False, debug: Debug = False) -> None:
+    """Let the process that serves read its configuration again; exit 2 when that is refused, and the one from before goes on.
+
+    New events follow the new plan. Runs that are open, and those that wait, end under the plan they were accepted with.
+    """
+    from agentflow.cli.journals import Place
+    from agentflow.cli.service_orders import reload as reload_service
+
+    end(reload_service(Place(config, journal), is_json=is_json))
+
+
+def drain(
+    *,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until the process has let go of the journal.")] = False,
+    config: ConfigFile = None,
+    journal: JournalPath = None,
+    is_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let the process that serves take no more events, finish what is open, and end; exit 1 when it still goes on.
+
+    Open runs get drain_timeout_seconds; what has not ended by then is recorded, and the next start goes on with it.
+    """
+    from agentflow.cli.journals import Place
+    from agentflow.cli.service_orders import drain as drain_service
+
+    end(drain_service(Place(config, journal), is_waiting=not no_wait, is_json=is_json))

@@ -79,6 +79,7 @@ class ServeConfig(Section):
         default=False,
         description="A proxy that speaks TLS stands in front, and tells in `X-Forwarded-For` who asks. Nobody else may reach the port.",
     )
+    watch: bool = Field(default=False, description="Look every second whether the file has changed, and let it take over when it is valid.")
 
     @model_validator(mode="after")
     def _has_both_or_none(self) -> ServeConfig:
