@@ -199,8 +199,8 @@ def listener(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=0 if host == "localhost" else family, flags=socket.AI_PASSIVE)
-    kind, _, _, _, address = found[0]
-    bound = socket.socket(kind, socket.SOCK_STREAM)
+    kind, _, protocol, _, address = found[0]
+    bound = socket.socket(kind, socket.SOCK_STREAM, protocol)  # asyncio switches Nagle's waiting off only where it sees that this is TCP
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
