@@ -77,7 +77,7 @@ async def greet(event: Any, state: Any) -> dict[str, Any]:
     return {"greeting": f"hello {event.data.get('name')}"}
 
 
-def configured(folder: Path, agents: Handlers, **tables: Any) -> dict[str, Any]:
+def configured(folder: Path, handlers: Handlers, **tables: Any) -> dict[str, Any]:
     """Return a configuration that serves agents one after another, recorded in a folder."""
     token = folder / "token"
     if not token.exists():
@@ -85,8 +85,8 @@ def configured(folder: Path, agents: Handlers, **tables: Any) -> dict[str, Any]:
         token.chmod(0o600)
     config: dict[str, Any] = {
         "agent_flow": {"name": "served"},
-        "orchestration": {"mode": "sequential", "sequential_agents": list(agents)},
-        "agents": {name: {} for name in agents},
+        "orchestration": {"mode": "sequential", "sequential_agents": list(handlers)},
+        "agents": {name: {} for name in handlers},
         "journal": {"url": f"sqlite:{folder}/journal.db"},
         "serve": {"port": 0, "token_file": str(token)},
         "runner": {"drain_timeout_seconds": 2, "cancel_grace_seconds": 0.2},
@@ -97,9 +97,9 @@ def configured(folder: Path, agents: Handlers, **tables: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(folder: Path, agents: Handlers | None = None, **tables: Any) -> AsyncIterator[Served]:
+async def served(folder: Path, handlers: Handlers | None = None, **tables: Any) -> AsyncIterator[Served]:
     """Serve agents, and stop at the end."""
-    handlers = {"greet": greet} if agents is None else agents
+    handlers = {"greet": greet} if handlers is None else handlers
     runner = Runner.from_dict(configured(folder, handlers, **tables), environ={})
     for name, handler in handlers.items():
         runner.register_agent(name, handler)
@@ -122,4 +122,4 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
     """Serve agents from a folder of this test's own."""
-    return lambda agents=None, **tables: served(tmp_path, agents, **tables)
+    return lambda handlers=None, **tables: served(tmp_path, handlers, **tables)
