@@ -14,6 +14,8 @@ from agentflow import app
 from agentflow.agents.isolation import AnyAgent
 from agentflow.config.diagnostics import ConfigError, Diagnostic
 from agentflow.config.model import AgentConfig, Config
+from agentflow.config.section import Section
+from agentflow.core.event import Event
 from agentflow.core.plan_codec import encode_plan, hash_of
 from agentflow.core.result import StopReport
 from agentflow.core.values import Json
@@ -21,6 +23,7 @@ from agentflow.engine.cache import Cache
 from agentflow.engine.engine import Engine
 from agentflow.engine.limits import RunLimits
 from agentflow.engine.program import Program
+from agentflow.engine.refusing import record_refusal
 from agentflow.errors import AgentflowError, RunnerStateError
 from agentflow.recorded import RecordedRuns
 
@@ -28,7 +31,6 @@ RELOAD, DRAIN = "reload", "drain"  # orders to the process, as another one sends
 # What a new configuration may change. Everything else was given to parts that live as long as the process.
 _CHANGING = frozenset({"agent_flow", "orchestration", "flows", "agents", "limits", "error_routing", "schedules"})
 _LASTING_OF_AGENTS = ("handler", "isolation", "rate_limit", "circuit_breaker", "queue_timeout_seconds")
-_LASTING = (("agent_flow", "entrypoint"), ("orchestration", "on_busy"))
 
 Answer: TypeAlias = Callable[[], Awaitable[Mapping[str, Json]]]
 
@@ -205,19 +207,37 @@ class ServedRuns(RecordedRuns):
         _, journals = self._recording()
         return await journals.store.hold(name, journals.owner, lease_s) is not None
 
+    # --- what is no event ---
+
+    async def refuse(self, event: Event, error: Exception) -> str:
+        """Record an event that will not be run, with the reason, as a dead letter; durable when it returns. Return the run's id.
+
+        Raises:
+            RunnerStateError: nothing is recorded here, or the runner is not started.
+            StoreError: the journal cannot be written.
+        """
+        return await record_refusal(*self._recording(), event, error)
+
 
 def _lasting_keys(first: Config, new: Config) -> list[str]:
     """Return the keys that a configuration changes although they last as long as the process; `first` is that of its start."""
-    lasting = [(name,) for name in type(new).model_fields if name not in _CHANGING]
-    keys = [".".join(path) for path in (*lasting, *_LASTING) if _value(first, path) != _value(new, path)]
+    keys: list[str] = []
+    for name in type(new).model_fields:
+        if name not in _CHANGING:
+            keys += _differing(name, getattr(first, name), getattr(new, name))
+    keys += _differing("agent_flow.entrypoint", first.agent_flow.entrypoint, new.agent_flow.entrypoint)
+    keys += _differing("orchestration.on_busy", first.orchestration.on_busy, new.orchestration.on_busy)
     for name, table in new.agents.items():
         before = first.agents.get(name, AgentConfig())
         keys += [f"agents.{name}.{key}" for key in _LASTING_OF_AGENTS if getattr(before, key) != getattr(table, key)]
     return keys
 
 
-def _value(config: Config, path: tuple[str, ...]) -> object:
-    found: object = config
-    for part in path:
-        found = getattr(found, part)
-    return found
+def _differing(path: str, before: object, after: object) -> list[str]:
+    """Return the keys below a path whose values differ, or the path itself where there are none on both sides."""
+    if before == after:
+        return []
+    if isinstance(before, Section) and type(after) is type(before):
+        below = [_differing(f"{path}.{key}", getattr(before, key), getattr(after, key)) for key in type(before).model_fields]
+        return [key for keys in below for key in keys]
+    return [path]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentflow.cli import terminal
+from agentflow.cli.brokers import brokers_of
 from agentflow.cli.exits import Exit
 from agentflow.cli.run import journal_key, runner_of
 from agentflow.cli.signals import handled
@@ -50,7 +51,7 @@ async def _served(service: Service, wanted: Wanted) -> int:
     stopping = asyncio.Event()
     tell = (lambda text: None) if wanted.is_quiet else lambda text: terminal.note(terminal.safe(text))
     schedules = Schedules(service.runner, service.ready, service.clock.time)
-    service.ingresses += [http, schedules, Operator(service, stopping.set, tell)]
+    service.ingresses += [http, schedules, Operator(service, stopping.set, tell), *brokers_of(service)]
 
     def on_signal(code: Exit, count: int) -> None:
         if count > 1:

@@ -199,6 +199,9 @@ class Connection:
         if self._is_up:
             with suppress(aiomqtt.MqttError, OSError, ValueError):
                 await self._client.__aexit__(None, None, None)
+        ended = self._client._disconnected  # noqa: SLF001
+        if ended.done() and not ended.cancelled():
+            ended.exception()  # it is known, or nobody asked
         self._is_up = False
         self._drop()
 
