@@ -23,7 +23,6 @@ from agentflow.engine.hooks import Callback, Hook, Hooks
 from agentflow.engine.intake import Bounds
 from agentflow.engine.parts import Parts
 from agentflow.engine.program import Program
-from agentflow.engine.refusing import record_refusal
 from agentflow.engine.run import Run, RunHandle
 from agentflow.engine.watchdog import Watchdog
 from agentflow.engine.workers import Workers
@@ -317,10 +316,6 @@ class Runner(ServedRuns):
             return await run.ended()
         except DuplicateEventError as error:
             return await (await known_run(engine, error)).ended()
-
-    async def refuse(self, event: Event, error: Exception) -> str:
-        """Record an event that will not be run, with the reason, as a dead letter; return the id under which it stands. Durable."""
-        return await record_refusal(*self._recording(), event, error)
 
     def _taking_engine(self) -> Engine:
         if self._engine is None:
