@@ -72,13 +72,11 @@ class Service:
         """
         runner = self.runner
         runner.takes_over = True
-        await runner.start()
-        if runner.durability is None:
-            await runner.stop(0)
-            raise ServiceError(
-                "nothing would be recorded, and so nothing could be acknowledged", hint='write url = "sqlite:PATH" in [journal]'
-            )
         try:
+            await runner.start()
+            if runner.durability is None:
+                told = "nothing would be recorded, and so nothing could be acknowledged"
+                raise ServiceError(told, hint='write url = "sqlite:PATH" in [journal]')  # noqa: TRY301 - what is begun is ended below
             for ingress in self.ingresses:
                 await ingress.start()
             taken = await runner.resume()
