@@ -7,6 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from agentflow.core.result import StopReport
 from agentflow.core.values import Json
 from agentflow.engine.cache import Cache
 from agentflow.engine.engine import Engine
+from agentflow.engine.health import STATUS, Health, Probe, health_of
 from agentflow.engine.limits import RunLimits
 from agentflow.engine.program import Program
 from agentflow.engine.refusing import record_refusal
@@ -75,6 +77,7 @@ class ServedRuns(RecordedRuns):
     Attributes:
         answers: by order to the process, e.g. `reload`, what carries it out; whoever serves may put another in its place.
         on_reload: each is called when another configuration has taken over.
+        fault: tells why no events are taken now, "" when they are; whoever serves may put another in its place.
     """
 
     _engine: Engine | None
@@ -82,8 +85,11 @@ class ServedRuns(RecordedRuns):
 
     def __init__(self, project: app.Project, adapters: app.Adapters, default_journal: str) -> None:
         super().__init__(project, adapters, default_journal)
-        self.answers: dict[str, Answer] = {RELOAD: self._reload_again, DRAIN: self._drain}
+        self.answers: dict[str, Answer] = {RELOAD: self._reload_again, DRAIN: self._drain, STATUS: self.status}
         self.on_reload: list[Callable[[], None]] = []
+        self.fault: Callable[[], str] = lambda: "" if self._is_taking() else "stopping"
+        self._since = 0.0  # when it began to take events, in seconds since the epoch
+        self._probe: Probe | None = None
         self._first = project.config
         self._reloading = asyncio.Lock()
         self._draining: asyncio.Task[StopReport] | None = None
@@ -100,6 +106,58 @@ class ServedRuns(RecordedRuns):
     def open_runs(self) -> int:
         """How many runs have not ended, paused ones included."""
         return 0 if self._engine is None else len(self._engine.runs)
+
+    async def _open_desk(self, engine: Engine) -> None:
+        self._since = self._adapters.clock.time()
+        if engine.journals is not None:
+            self._probe = Probe(engine.journals.store, engine.journals.owner)
+        await super()._open_desk(engine)
+
+    def _is_taking(self) -> bool:
+        try:
+            return not self._taking_engine().intake.is_closed
+        except RunnerStateError:
+            return False
+
+    # --- how it stands ---
+
+    async def health(self) -> Health:
+        """Return whether it can do its work; the journal is asked by a write to it, at most once a second.
+
+        Raises:
+            RunnerStateError: not started.
+        """
+        present = self.metrics(is_present=True)
+        stores = () if self._probe is None else (await self._probe.health(),)
+        return health_of(present, stores, is_taking=self._is_taking())
+
+    async def status(self) -> dict[str, Json]:
+        """Return how the process stands, as JSON for whoever looks after it.
+
+        Raises:
+            RunnerStateError: not started.
+        """
+        health = await self.health()
+        present: dict[str, Any] = self.metrics(is_present=True)
+        engine, fault = self._engine, self.fault()
+        assert engine is not None  # noqa: S101 - else there were no metrics
+        return {
+            "pid": os.getpid(),
+            "since": self._since,
+            "version": version("agentflow"),
+            "journal": self.journal_url,
+            "durability": self.durability,
+            "owner": "" if engine.journals is None else engine.journals.owner,
+            "is_ready": not fault,
+            "fault": fault,
+            "runs": present["runs"],
+            "queue_depth": present["queue_depth"],
+            "sessions": engine.intake.sessions,
+            "breakers": [{"agent": name, **present["gates"][name]["breaker"]} for name in present["open_breakers"]],
+            "workers": present["workers"],
+            "warnings": present["warnings"],
+            "health": health.to_dict(),
+        }
 
     # --- another configuration ---
 

@@ -64,6 +64,11 @@ class Intake:
         return self._waiting
 
     @property
+    def sessions(self) -> int:
+        """How many sessions have an open run."""
+        return len(self._sessions)
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing more is taken in."""
         return self._is_closed

@@ -58,6 +58,7 @@ class Service:
         scheme, _, path = runner.journal_url.partition(":")
         journal = Path(path) if scheme == "sqlite" else None
         self.readiness = Readiness(journal, lambda: runner.metrics(is_present=True), clock.monotonic)
+        runner.fault = lambda: self.readiness.fault
         self.ready = asyncio.Event()
         self.ingresses: list[Ingress] = []
         self._accepting = 0

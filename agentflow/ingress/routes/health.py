@@ -28,7 +28,7 @@ def operations(service: Service) -> list[Operation]:
         return told({"status": "ok"})
 
     async def ready(request: Request) -> Response:
-        if service.readiness.fault:
+        if service.readiness.fault or (await runner.health()).status == "failing":
             raise refused(503, "AF0819", "not ready", retry_s=RETRY_S)
         return told({"status": "ok"})
 
