@@ -8,13 +8,14 @@ minute or hour begins with `*` tells an interval rather than a time of day: it g
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 
 from cronsim import CronSim
 
 from agentflow.config.schedules import ScheduleConfig, zone_of
 
+_DAY_S = 26 * 3600.0  # the longest there is, and a little
 _WINDOWS_S = (3600.0, 86_400.0, 32 * 86_400.0, 367 * 86_400.0, 51 * 366 * 86_400.0)  # of looking back, the likely ones first
 
 
@@ -25,11 +26,69 @@ def due_times(schedule: ScheduleConfig, after: float) -> Iterator[float]:
         while True:
             yield float(count * schedule.every)
             count += 1
-    for due in CronSim(schedule.cron or "", datetime.fromtimestamp(after, zone_of(schedule.timezone))):
-        at = due.timestamp()
-        if at > after:  # it begins a little earlier where clocks have just been put back
-            after = at
-            yield at
+    cron, zone = schedule.cron or "", zone_of(schedule.timezone)
+    minute, hour = cron.split()[:2]
+    find = _through_changes if minute.startswith("*") or hour.startswith("*") else _times_of_day
+    yield from find(cron, zone, after)
+
+
+def _times_of_day(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
+    """Yield the due times of an expression that names times of day: each once, whatever clocks do."""
+    for moment in CronSim(cron, _wall(zone, after - _DAY_S)):
+        due = moment.replace(tzinfo=zone).timestamp()
+        if _wall(zone, due) != moment:  # no clock shows it
+            due = _change(zone, due - _DAY_S, due) or due
+        if due > after:
+            after = due
+            yield due
+
+
+def _through_changes(cron: str, zone: tzinfo, after: float) -> Iterator[float]:
+    """Yield the due times of an expression that tells an interval: whenever a clock shows one, also the second time."""
+    base, offset, begin = after, _offset(zone, after), after
+    while True:
+        for moment in CronSim(cron, datetime.fromtimestamp(begin + offset, UTC).replace(tzinfo=None)):
+            due = _instant(moment, offset)
+            change = _change(zone, base, min(due, base + _DAY_S)) or _change(zone, max(base, due - _DAY_S), due)
+            if change is not None:
+                base, offset, begin = change, _offset(zone, change), change - 1  # what is due at the very moment is later than this
+                break
+            base, offset = due, _offset(zone, due)
+            due = _instant(moment, offset)
+            if due > after:
+                after = due
+                yield due
+        else:
+            return
+
+
+def _instant(moment: datetime, offset: float) -> float:
+    return moment.replace(tzinfo=UTC).timestamp() - offset
+
+
+def _wall(zone: tzinfo, at: float) -> datetime:
+    """Return what a clock on the wall shows."""
+    return datetime.fromtimestamp(at, zone).replace(tzinfo=None, fold=0)
+
+
+def _offset(zone: tzinfo, at: float) -> float:
+    told = datetime.fromtimestamp(at, zone).utcoffset()
+    return 0.0 if told is None else told.total_seconds()
+
+
+def _change(zone: tzinfo, start: float, end: float) -> float | None:
+    """Return the second at which clocks are changed between two moments, None when they stay as they are."""
+    before = _offset(zone, start)
+    if zone is UTC or _offset(zone, end) == before:
+        return None
+    low, high = int(start), int(end)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset(zone, middle) == before:
+            low = middle
+        else:
+            high = middle
+    return float(high)
 
 
 def next_due(schedule: ScheduleConfig, after: float) -> float | None:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
+from agentflow.config.diagnostics import ConfigError
 from agentflow.core.values import Json
 from agentflow.errors import AgentflowError
 from agentflow.ingress.service import Service
 from agentflow.served import DRAIN, RELOAD, ReloadReport
 
 LOOK_S = 1.0
+MOST_TOLD = 10  # mistakes of a file that the log is told of
 
 Look: TypeAlias = tuple[int, int, int] | None
 
@@ -63,8 +65,8 @@ class Operator:
         self.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _keep(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type] # each is a coroutine
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -84,8 +86,10 @@ class Operator:
         try:
             report = await self._runner.reload()
         except AgentflowError as error:
-            told = {"code": error.code, "detail": error.message, "help": error.hint}
-            self._runner.log.warn("reload_refused", told)
+            told = (
+                [f"{one.place or '-'}: {one.message}" for one in error.diagnostics] if isinstance(error, ConfigError) else [error.message]
+            )
+            self._runner.log.warn("reload_refused", {"code": error.code, "detail": "; ".join(told[:MOST_TOLD]), "help": error.hint})
             raise
         self._tell(told_of(report))
         return report
