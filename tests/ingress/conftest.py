@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,3 +123,23 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 def serve(tmp_path: Path) -> Serve:
     """Serve agents from a folder of this test's own."""
     return lambda handlers=None, **tables: served(tmp_path, handlers, **tables)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Any]:
+    """A private broker that lets anybody in."""
+    from tests.ingress.brokers import Broker
+
+    one = Broker(tmp_path / "broker")
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def listen(tmp_path: Path, broker: Any) -> Callable[..., Any]:
+    """Listen to the broker with a service whose journal is in a folder of this test's own."""
+    from tests.ingress.brokers import listening
+    from tests.ingress.test_mqtt import echo
+
+    return lambda handlers=None, **tables: listening(tmp_path, broker, handlers or {"echo": echo}, **tables)
