@@ -84,18 +84,13 @@ class Server(uvicorn.Server):
         yield
 
 
-class _Transport:
-    """A transport that sends the head of an answer with what follows at once, and lets the other side read the last answer.
-
-    To close at once while it still sends would take that away.
-    """
+class _Lingering:
+    """A transport that lets the other side read the last answer: to close at once while it still sends would take that away."""
 
     def __init__(self, transport: asyncio.Transport, conn: h11.Connection, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._conn = conn
         self._loop = loop
-        self._head = b""
-        self._flushing: asyncio.Handle | None = None
         self.is_lingering = False
 
     def __getattr__(self, name: str) -> Any:
@@ -104,23 +99,7 @@ class _Transport:
     def is_closing(self) -> bool:
         return self.is_lingering or self._transport.is_closing()
 
-    def write(self, data: bytes) -> None:
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
-            data, self._head = self._head + data, b""
-        elif self._conn.our_state is h11.SEND_BODY and data.startswith(b"HTTP/"):  # one call of the system less for most answers
-            self._head = data
-            self._flushing = self._loop.call_soon(self.write, b"")
-            return
-        self._transport.write(data)
-
-    def _flush(self) -> None:
-        if self._flushing is not None:
-            self.write(b"")
-
     def close(self) -> None:
-        self._flush()
         if self._conn.their_state is h11.SEND_BODY:
             self.linger()
         else:
@@ -128,7 +107,6 @@ class _Transport:
 
     def linger(self) -> None:
         """Say that nothing more comes, and close a little later, or when the other side has closed."""
-        self._flush()
         if not self.is_closing() and self._transport.can_write_eof():
             self.is_lingering = True
             self._transport.resume_reading()
@@ -148,10 +126,10 @@ class _Connection(H11Protocol):
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._is_counted = False
-        self._door: _Transport
+        self._door: _Lingering
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the class above
-        self._door = _Transport(transport, self.conn, self.loop)
+        self._door = _Lingering(transport, self.conn, self.loop)
         super().connection_made(self._door)  # type: ignore[arg-type] # it is one in all that is asked of it
         config, client = self.config, self._name
         if config.most_connections is not None and config.by_client[client] >= config.most_connections:
