@@ -12,7 +12,7 @@ from agentflow.cli.history_commands import dead_letters_app, events, runs_app, s
 from agentflow.cli.journal_commands import journal_app
 from agentflow.cli.options import CONFIG_HELP, ConfigFile, Debug, JournalPath, Json, end
 from agentflow.cli.order_commands import resume
-from agentflow.cli.service_commands import drain, reload, schedules, serve
+from agentflow.cli.service_commands import doctor, drain, reload, schedules, serve, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,6 +253,8 @@ app.command()(serve)
 app.command()(schedules)
 app.command()(reload)
 app.command()(drain)
+app.command()(status)
+app.command()(doctor)
 app.add_typer(runs_app, name="runs")
 app.command()(events)
 app.command()(trace)

@@ -89,3 +89,29 @@ def drain(
     from agentflow.cli.service_orders import drain as drain_service
 
     end(drain_service(Place(config, journal), is_waiting=not no_wait, is_json=is_json))
+
+
+def status(*, config: ConfigFile = None, journal: JournalPath = None, is_json: Json = False, debug: Debug = False) -> None:
+    """Say how the process that has the journal stands: since when, whether it is ready, what is open; without one what is recorded."""
+    from agentflow.cli.journals import Place
+    from agentflow.cli.status import show_status
+
+    show_status(Place(config, journal), is_json=is_json)
+
+
+def doctor(
+    *,
+    handlers: Annotated[bool, typer.Option("--handlers", help="Import the handlers too, which runs user code.")] = False,
+    config: ConfigFile = None,
+    journal: JournalPath = None,
+    is_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is wrong and what to do: configuration, journal, service, broker, clock, runs that do not get on; exit 1 for problems.
+
+    It changes nothing, needs no lock, and may be called while a process has the journal.
+    """
+    from agentflow.cli.doctor import examine
+    from agentflow.cli.journals import Place
+
+    end(examine(Place(config, journal), has_handlers=handlers, is_json=is_json))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -86,3 +87,15 @@ class ServeConfig(Section):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise PydanticCustomError("AF0104", "must have both of `tls_cert` and `tls_key`, or neither")
         return self
+
+
+def exposures(config: ServeConfig) -> Iterator[tuple[str, str]]:
+    """Yield what is missing for an address that other machines can reach, each with what to do; nothing for one of the loopback."""
+    if is_loopback(config.host):
+        return
+    if "token_file" not in config.given:
+        told = f"{config.host} can be reached from other machines, and no token is configured"
+        yield told, "write a token to a file, and name it as `token_file` in [serve]"
+    if config.tls_cert is None and not config.behind_proxy:
+        told = f"{config.host} can be reached from other machines, and the token would go there in plain text"
+        yield told, "set `tls_cert` and `tls_key` in [serve], or behind_proxy = true where a proxy speaks TLS"

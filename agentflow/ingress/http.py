@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route, Router
 
 from agentflow.config.display import quoted
-from agentflow.config.serving import ServeConfig, is_loopback
+from agentflow.config.serving import exposures
 from agentflow.ingress.doors import MOST_CONNECTIONS, Doors, Server, listener
 from agentflow.ingress.guards import Guard, Terms
 from agentflow.ingress.openapi import openapi
@@ -127,8 +127,8 @@ class Setup:
         self.config = config = project.config.serve
         self.tls = self._tls(project)
         is_configured = "token_file" in config.given
-        if not is_loopback(config.host):
-            _require_protection(config, has_tls=self.tls is not None, has_token=is_configured)
+        for told, hint in exposures(config):
+            raise ServiceError(told, hint=hint)
         self.token_file = _path(project, "token_file", config.token_file)
         self.is_token_made = not is_configured and prepared(self.token_file)
 
@@ -173,15 +173,6 @@ def routed(service: Service) -> ASGIApp:
         await router(scope, receive, send)
 
     return app
-
-
-def _require_protection(config: ServeConfig, *, has_tls: bool, has_token: bool) -> None:
-    if not has_token:
-        told = f"{config.host} can be reached from other machines, and no token is configured"
-        raise ServiceError(told, hint="write a token to a file, and name it as `token_file` in [serve]")
-    if not has_tls and not config.behind_proxy:
-        told = f"{config.host} can be reached from other machines, and the token would go there in plain text"
-        raise ServiceError(told, hint="set `tls_cert` and `tls_key` in [serve], or behind_proxy = true where a proxy speaks TLS")
 
 
 def _path(project: Project, key: str, value: str) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from agentflow.errors import StoreError, StoreForeignError, StoreMissingError, StoreVersionError
@@ -18,6 +19,7 @@ _APPLICATION = 1634166390  # "agfv"
 _PRIVATE_FILE = 0o600
 _PRIVATE_FOLDER = 0o700
 _OWN_FOLDER = ".agentflow"
+_SUFFIXES = ("", "-wal", "-shm", ".id", ".lock")
 
 
 class JournalFile:
@@ -76,7 +78,7 @@ class JournalFile:
         self._check_missing()
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, _PRIVATE_FILE))
-        for suffix in ("", "-wal", "-shm", ".id", ".lock"):
+        for suffix in _SUFFIXES:
             file = Path(f"{self.path}{suffix}")
             if file.exists():
                 _check_private(file, _PRIVATE_FILE)
@@ -228,6 +230,16 @@ def write_private(path: Path, content: bytes) -> None:
         os.close(file)
     draft.replace(path)
     _sync(path.parent)
+
+
+def loose_files(path: Path) -> Iterator[tuple[Path, int, int]]:
+    """Yield what belongs to a journal and may be read or written by others, with its mode and the one that it should have."""
+    own = [(path.parent, _PRIVATE_FOLDER)] if path.parent.name == _OWN_FOLDER else []
+    for file, wanted in [*own, *((Path(f"{path}{suffix}"), _PRIVATE_FILE) for suffix in (*_SUFFIXES, ".sock"))]:
+        with suppress(OSError):
+            mode = file.stat().st_mode & 0o777
+            if mode & 0o077:
+                yield file, mode, wanted
 
 
 def _set_log_mode(connection: sqlite3.Connection) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from agentflow.errors import StoreLockedError
@@ -65,6 +66,73 @@ class FileLock:
                 _held.discard(self._identity)
                 os.close(self._file)
             self._file = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a lock, or had it last.
+
+    Attributes:
+        pid: its process id; None while that is being written.
+        started_at: when it took the lock, in seconds since the epoch.
+        control: where it takes commands, "" for nowhere.
+    """
+
+    pid: int | None
+    started_at: float
+    control: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a process of this id; after a restart of the machine it may be another one."""
+        try:
+            os.kill(self.pid or 0, 0)
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+        return self.pid is not None
+
+
+def holder_named_by(path: Path) -> Holder | None:
+    """Return who has or had a lock by what its file says; None where nobody ever had it."""
+    if _is_own(path):
+        return Holder(os.getpid(), path.stat().st_mtime, "")
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        pid, control = _holder(file)
+        return Holder(pid, os.fstat(file).st_mtime, control)
+    finally:
+        os.close(file)
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process has the lock, by asking for it: it is given back at once, and nothing is written.
+
+    For that moment nobody else gets it, so this is only for where it is likely to be held.
+    """
+    if _is_own(path):
+        return True
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _is_own(path: Path) -> bool:
+    """Say whether this process has the lock: then the file may not be opened, for closing it would give the lock up."""
+    with _guard:
+        return path.exists() and _identity(path) in _held
 
 
 def control_named_by(path: Path) -> str:

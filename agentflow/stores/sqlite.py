@@ -29,8 +29,8 @@ Result = TypeVar("Result")
 
 _LEAST_ROOM = 128 * 1024  # bytes; what opening a journal writes at most
 _SLICE = 50  # runs deleted in one transaction, so that appends need not wait long
-_FIXED = (3, 51, 3)
-_OLD = (
+MENDED = (3, 51, 3)
+OLD = (
     f"SQLite {sqlite3.sqlite_version} has a bug when two connections write and checkpoint at once (mended in 3.51.3);"
     " agentflow writes through one connection; let no other program write this file"
 )
@@ -119,8 +119,8 @@ class SqliteStore:
             if _is_full(self._file.path):
                 raise StorageFullError(f"there is no room left for the journal {self._file.path}", hint="make room") from error
             raise StorageError(f"{self._file.path} cannot be opened: {error}") from error
-        if sqlite3.sqlite_version_info < _FIXED:
-            self._warn(_OLD)
+        if sqlite3.sqlite_version_info < MENDED:
+            self._warn(OLD)
 
     async def close(self) -> None:
         """Finish what was appended, close the file and give up the lock; twice is once."""
