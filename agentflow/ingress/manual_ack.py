@@ -116,6 +116,7 @@ class Connection:
         self._pass_on, self._open_socket = paho.on_connect, paho.on_socket_open
         paho.on_connect = self._connected
         paho.on_socket_open = self._opened
+        paho.on_socket_register_write = self._has_to_write
         paho.on_message = self._received
         paho.on_publish = self._confirmed
 
@@ -223,7 +224,7 @@ class Connection:
         if confirmed is not None and not confirmed.done():
             confirmed.set_result(reason)
 
-    # --- reading ---
+    # --- reading and writing ---
 
     def _opened(self, client: Any, userdata: Any, sock: Any) -> None:
         """Let the socket be read by us and not by aiomqtt, which cannot pause. Called in another thread."""
@@ -250,9 +251,27 @@ class Connection:
                 if not self._has_more():
                     return
         except Exception as error:  # noqa: BLE001 - whatever it is, this connection cannot go on
-            if not self._client._disconnected.done():  # noqa: SLF001
-                self._client._disconnected.set_exception(error)  # noqa: SLF001
-            self._drop()
+            self._break(error)
+
+    def _has_to_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        """Write as soon as the socket takes more; aiomqtt would ask that of whatever has its number by then."""
+        self._loop.call_soon_threadsafe(self._write_to, sock)
+
+    def _write_to(self, sock: Any) -> None:
+        current: Any = self._paho.socket()
+        if current is sock and current.fileno() >= 0 and self._paho.want_write():
+            self._loop.add_writer(current.fileno(), self._write)
+
+    def _write(self) -> None:
+        try:
+            self._paho.loop_write()
+        except Exception as error:  # noqa: BLE001 - as in `_read`
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        if not self._client._disconnected.done():  # noqa: SLF001
+            self._client._disconnected.set_exception(error)  # noqa: SLF001
+        self._drop()
 
     def _has_more(self) -> bool:
         """Say whether TLS has decoded more than was read: no event of the socket tells of that."""
