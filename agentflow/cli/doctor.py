@@ -29,7 +29,7 @@ def examine(place: Place, *, has_handlers: bool, is_json: bool) -> Exit:
     """Print what was found, and return the exit code: 1 where there is a problem.
 
     Raises:
-        ConfigNotFoundError: there is no configuration.
+        ConfigError, ConfigNotFoundError: there is no configuration.
     """
     findings = [*_findings(place, has_handlers=has_handlers)]
     if is_json:
@@ -61,6 +61,8 @@ def _findings(place: Place, *, has_handlers: bool) -> Iterator[Finding]:
     try:
         found = place.found()
     except ConfigError as error:
+        if place.config is not None and not place.config.exists():
+            raise  # there is nothing to look at
         yield from _configuration(error.diagnostics)
         yield Finding("journal", "advice", "the journal was not looked at: nothing says where it is", "--journal PATH")
         return

@@ -61,7 +61,8 @@ def _lines(told: Mapping[str, Any], hint: Hint) -> Iterator[str]:
     opened = {state: counts[state] for state in _OPEN if counts[state]}
     states = ", ".join(f"{count} {state}" for state, count in opened.items())
     written = moment(told["last_commit"])
-    yield f"recorded: {counts['runs']} runs, {counts['records']} records; open: {states or 'none'}; last commit {written}"
+    many = f"{counts['runs']} run{'s' * (counts['runs'] != 1)}"
+    yield f"recorded: {many}, {counts['records']} records; open: {states or 'none'}; last commit {written}"
     if process is None and opened:
         yield f"to go on with them: {hint.command('resume')}"
 
@@ -72,7 +73,8 @@ def _process(process: Mapping[str, Any]) -> Iterator[str]:
     health = process["health"]
     yield f"health: {health['status']}{''.join(f'; {reason}' for reason in health['reasons'])}"
     runs = process["runs"]
-    yield f"now: {runs['running']} running, {runs['paused']} paused, {process['queue_depth']} queued, in {process['sessions']} sessions"
+    sessions = f"{process['sessions']} session{'s' * (process['sessions'] != 1)}"
+    yield f"now: {runs['running']} running, {runs['paused']} paused, {process['queue_depth']} queued; {sessions}"
     for breaker in process["breakers"]:
         yield f"circuit of {breaker['agent']}: {breaker['state']} after {breaker['failures']} failures, {breaker['left_s']:.1f} s left"
     for pool in process["workers"]:

@@ -64,7 +64,7 @@ def checkup(path: Path) -> Checkup:
     return Checkup(
         path=path,
         is_there=path.exists(),
-        fault=_fault(file) if path.exists() or wal.exists() else None,
+        fault=_fault(file) if path.exists() or wal.exists() or Path(f"{path}.id").exists() else None,
         loose=tuple(loose_files(path)),
         network=network_filesystem(folder),
         free_bytes=room.f_bavail * room.f_frsize,
