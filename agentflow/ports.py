@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from agentflow.core.append import Append
 from agentflow.core.entry import Entry
 from agentflow.core.event import Event
+from agentflow.core.reach import News, Reach
 from agentflow.core.result import RunResult
 from agentflow.core.run_row import RunFilter, RunRow
 from agentflow.core.state import State
@@ -113,7 +114,32 @@ class Tracing(Protocol):
         """Return the W3C `traceparent` of a step, or of its run where it has none; `tracestate` too; {} for none."""
 
 
-class Store(Protocol):
+class Feed(Protocol):
+    """Tells of all runs of a journal in turn, to whoever says how far it has come."""
+
+    def listen(self, listener: Callable[[Sequence[Append]], None]) -> None:
+        """Call `listener` on the loop with the appends of each commit from now on, in order, once they are durable.
+
+        Whatever was written before can be read. A write whose outcome was not known may be left out; the next one of its run shows it.
+        """
+
+    async def reach(self) -> Reach:
+        """Return how far the journal goes, as of one moment."""
+
+    async def news(self, start: Reach, stop: Reach, *, most: int = 256, most_bytes: int = 262_144) -> list[News]:
+        """Return the entries beyond `start` and not beyond `stop`, run by run, each run's in order; [] when there are no more.
+
+        At most `most` of them, and none after their bodies have `most_bytes`. What was deleted since is left out.
+
+        Raises:
+            StoreDamagedError: one of them cannot be read, or is missing.
+        """
+
+    async def numbers(self, run_ids: Collection[str]) -> dict[str, int]:
+        """Return the numbers of those of these runs that there are, by which a `Reach` knows them."""
+
+
+class Store(Feed, Protocol):
     """Keeps one append-only journal for each run, and a row that says where the run stands.
 
     Every store passes the one suite in tests/stores/test_conformance.py. Reading never waits for writing.

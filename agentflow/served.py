@@ -27,6 +27,7 @@ from agentflow.engine.limits import RunLimits
 from agentflow.engine.program import Program
 from agentflow.engine.refusing import record_refusal
 from agentflow.errors import AgentflowError, RunnerStateError
+from agentflow.ports import Feed
 from agentflow.recorded import RecordedRuns
 
 RELOAD, DRAIN = "reload", "drain"  # orders to the process, as another one sends them
@@ -158,6 +159,15 @@ class ServedRuns(RecordedRuns):
             "warnings": present["warnings"],
             "health": health.to_dict(),
         }
+
+    @property
+    def feed(self) -> Feed:
+        """Tells of all that is recorded, as it is recorded.
+
+        Raises:
+            RunnerStateError: nothing is recorded here, or the runner is not started.
+        """
+        return self._recording()[1].store
 
     # --- another configuration ---
 

@@ -17,8 +17,9 @@ from agentflow.ingress.doors import MOST_CONNECTIONS, Doors, Server, listener
 from agentflow.ingress.guards import Guard, Terms
 from agentflow.ingress.openapi import openapi
 from agentflow.ingress.operations import Operation
-from agentflow.ingress.routes import about, events, health, orders, runs
+from agentflow.ingress.routes import about, events, health, live, orders, runs
 from agentflow.ingress.service import Service, ServiceError
+from agentflow.ingress.streams import Streams
 from agentflow.ingress.tokens import Tokens, prepared
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Http:
     Attributes:
         url: where it listens, once it is bound.
         tokens: knows the token.
+        streams: the live streams.
     """
 
     def __init__(self, service: Service, terms: Setup) -> None:
@@ -51,6 +53,7 @@ class Http:
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.tokens = Tokens(terms.token_file, service.clock.monotonic)
+        self.streams = Streams(service.runner, service.clock.monotonic, self.tokens.is_current)
         self.url = ""
 
     def bind(self) -> None:
@@ -74,7 +77,9 @@ class Http:
         service, bound = self._service, self._socket
         port = self._setup.config.port if bound is None else bound.getsockname()[1]
         log = service.runner.log
-        return Guard(routed(service), self._setup.terms(port), self.tokens, service.clock.fresh_id, service.clock.monotonic, log)
+        return Guard(
+            routed(service, self.streams), self._setup.terms(port), self.tokens, service.clock.fresh_id, service.clock.monotonic, log
+        )
 
     async def start(self) -> None:
         """Begin to listen.
@@ -99,6 +104,7 @@ class Http:
 
     async def stop(self) -> None:
         """Finish answers that are on their way, and end."""
+        self.streams.close()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
@@ -156,7 +162,7 @@ class Setup:
         return Terms(_encoded(hosts), _encoded(origins), config.behind_proxy)
 
 
-def routed(service: Service) -> ASGIApp:
+def routed(service: Service, streams: Streams) -> ASGIApp:
     """Return what answers the requests that the guard lets through."""
     operations: list[Operation] = []
 
@@ -164,7 +170,7 @@ def routed(service: Service) -> ASGIApp:
     def described() -> dict[str, Any]:
         return openapi(operations)
 
-    operations += [*events.operations(service), *runs.operations(service), *orders.operations(service)]
+    operations += [*events.operations(service), *runs.operations(service, streams), *live.operations(streams), *orders.operations(service)]
     operations += [*about.operations(service, described), *health.operations(service)]
     router = Router([Route(one.path, one.endpoint, methods=[one.method]) for one in operations], redirect_slashes=False)
 

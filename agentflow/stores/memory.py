@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentflow.core.append import Append
 from agentflow.core.entry import Entry
+from agentflow.core.reach import News, Reach
 from agentflow.core.run_row import OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow, behind, changed, taken_over
 from agentflow.errors import AgentflowError, DuplicateEventError, FencedError, StoreError
 from agentflow.stores.leases import Leases
@@ -18,6 +20,7 @@ from agentflow.stores.plans import NAMING, unnamed
 
 @dataclass(slots=True)
 class _Run:
+    number: int
     row: RunRow
     entries: list[Entry] = field(default_factory=list)
     snapshot: tuple[int, bytes] | None = None
@@ -31,6 +34,8 @@ class MemoryStore:
         self._events: dict[str, str] = {}
         self._plans: dict[str, bytes] = {}
         self._epochs: dict[str, int] = {}
+        self._last_number = 0
+        self._listener: Callable[[Sequence[Append]], None] = lambda appends: None
         self._leases = Leases()
         self._loop: AbstractEventLoop
 
@@ -60,7 +65,8 @@ class MemoryStore:
             return done
         row = append.row
         if append.is_new and row is not None:
-            self._runs[append.run_id] = _Run(row)
+            self._last_number += 1
+            self._runs[append.run_id] = _Run(self._last_number, row)
             self._events[row.event_id] = append.run_id
         run = self._runs[append.run_id]
         run.entries += append.entries
@@ -72,6 +78,7 @@ class MemoryStore:
         if append.snapshot is not None:
             run.snapshot = append.snapshot
         done.set_result(None)
+        self._loop.call_soon(self._listener, (append,))
         return done
 
     def _why_refused(self, append: Append) -> AgentflowError | None:
@@ -182,6 +189,33 @@ class MemoryStore:
         counts["records"] = sum(len(run.entries) for run in self._runs.values())
         counts["bytes"] = 0
         return counts
+
+    def listen(self, listener: Callable[[Sequence[Append]], None]) -> None:
+        """Call `listener` with what each append has written. See `Feed.listen`."""
+        self._listener = listener
+
+    async def reach(self) -> Reach:
+        """Return how far the journal goes."""
+        journal = f"{os.getpid():x}{id(self):x}"  # nothing of it outlives the process
+        return Reach(journal, self._last_number, {run.number: len(run.entries) for run in self._runs.values() if run.row.is_open})
+
+    async def news(self, start: Reach, stop: Reach, *, most: int = 256, most_bytes: int = 262_144) -> list[News]:
+        """Return the entries beyond `start` and not beyond `stop`. See `Feed.news`."""
+        found: list[News] = []
+        for run_id, run in self._runs.items():
+            first, end = start.wanted(run.number), stop.next_seqs.get(run.number)
+            if first is None or (run.number > stop.last and run.number not in start.next_seqs):
+                continue
+            for entry in run.entries[first:end]:
+                found.append(News(run.number, run_id, entry))
+                most_bytes -= len(entry.body)
+                if len(found) >= most or most_bytes <= 0:
+                    return found
+        return found
+
+    async def numbers(self, run_ids: Collection[str]) -> dict[str, int]:
+        """Return the numbers of runs."""
+        return {run_id: self._runs[run_id].number for run_id in run_ids if run_id in self._runs}
 
     async def backup(self, path: Path) -> None:
         """Refuse: there is nothing that would outlive the process.

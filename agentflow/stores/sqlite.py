@@ -6,15 +6,17 @@ import asyncio
 import os
 import sqlite3
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from agentflow.core.append import Append
 from agentflow.core.entry import Entry
+from agentflow.core.reach import News, Reach
 from agentflow.core.run_row import CORRUPT, OPEN_STATES, TERMINAL_STATES, RunFilter, RunRow
 from agentflow.errors import StorageError, StorageFullError, StoreDamagedError, StoreError
+from agentflow.stores import feed
 from agentflow.stores.columns import ROW_BY_EVENT, ROW_BY_ID, entry_of, first_key, number_of, row_of
 from agentflow.stores.journal_file import SYNCHRONOUS, JournalFile, copy_to
 from agentflow.stores.leases import Leases
@@ -250,6 +252,24 @@ class SqliteStore:
             return counts
 
         return await self._read(work)
+
+    def listen(self, listener: Callable[[Sequence[Append]], None]) -> None:
+        """Call `listener` with what each commit has written. See `Feed.listen`."""
+        if self._writer is None:
+            raise self._no_writer()
+        self._writer.listener = listener
+
+    async def reach(self) -> Reach:
+        """Return how far the journal goes."""
+        return await self._read(feed.reach_of)
+
+    async def news(self, start: Reach, stop: Reach, *, most: int = 256, most_bytes: int = 262_144) -> list[News]:
+        """Return the entries beyond `start` and not beyond `stop`. See `Feed.news`."""
+        return await self._read(lambda connection: feed.news(connection, start, stop, most, most_bytes))
+
+    async def numbers(self, run_ids: Collection[str]) -> dict[str, int]:
+        """Return the numbers of runs."""
+        return await self._read(lambda connection: feed.numbers(connection, run_ids))
 
     async def backup(self, path: Path) -> None:
         """Write a consistent copy to a new file, on a connection and in a thread of its own.

@@ -51,6 +51,7 @@ class Writer:
         self._backlog = 0
         self._has_warned = False
         self.commits = 0
+        self.listener: Callable[[Sequence[Append]], None] | None = None  # hears what was committed, after those who wait for it
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Begin; the connection is opened by the first work."""
@@ -85,10 +86,17 @@ class Writer:
                 outcomes = self._outcomes(batch)
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     self._loop.call_soon_threadsafe(settle_all, self._loop, zip(batch, outcomes, strict=True))
+                    if self.listener is not None:
+                        self._announce(self.listener, batch, outcomes)
                 if batch[-1][0] is None:
                     return
             if self._backlog >= (_BACKLOG if batch else _IDLE_BACKLOG):
                 self._checkpoint()
+
+    def _announce(self, listener: Callable[[Sequence[Append]], None], batch: list[_Item], outcomes: Sequence[object]) -> None:
+        written = [item for (item, _), outcome in zip(batch, outcomes, strict=True) if isinstance(item, Append) and outcome is None]
+        if written:
+            self._loop.call_soon_threadsafe(listener, written)
 
     def _outcomes(self, batch: list[_Item]) -> Sequence[object]:
         """Do what waited, in turn, and return what came of each; appends that stand side by side share a commit."""

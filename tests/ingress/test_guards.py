@@ -76,7 +76,7 @@ async def test_s4_what_is_no_header_is_refused_before_anybody_looks_at_it(serve:
 
 def inventory(it: Served) -> Iterator[tuple[str, str]]:
     """Yield every address of the service, and many beside them, with every method."""
-    router = routed(it.service)
+    router = routed(it.service, it.http.streams)
     paths = [route.path for route in _routes(router)]
     known = [path.replace("{run_id}", "run-1") for path in paths if path not in ("/livez", "/readyz")]
     beside = [

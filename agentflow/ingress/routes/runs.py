@@ -15,12 +15,14 @@ from agentflow.errors import RunNotFoundError
 from agentflow.ingress.models import RUN_ID, Record, RecordsQuery, RunQuery, RunRow, RunsQuery, RunView
 from agentflow.ingress.operations import Operation, query_of, told
 from agentflow.ingress.problems import refused
+from agentflow.ingress.routes import live
 from agentflow.ingress.service import Service
+from agentflow.ingress.streams import Streams
 
 _ID = re.compile(RUN_ID)
 
 
-def operations(service: Service) -> list[Operation]:
+def operations(service: Service, streams: Streams) -> list[Operation]:
     """Return what can be asked."""
     runner = service.runner
 
@@ -39,9 +41,9 @@ def operations(service: Service) -> list[Operation]:
 
     async def records(request: Request) -> Response:
         query = query_of(RecordsQuery, request)
-        if "text/event-stream" in request.headers.get("accept", ""):
-            raise refused(406, "AF0817", "there is no live stream at this address yet")
         row = await row_of(service, request)
+        if live.is_wanted(request):
+            return await live.of_run(streams, request, row, query)
         found = await runner.events(row.run_id, query.start)
         return told([record.to_dict() for record in islice(found, query.limit)])
 
@@ -53,7 +55,7 @@ def operations(service: Service) -> list[Operation]:
         Operation("GET", "/v1/runs", "List recorded runs, the newest first.", {200: list[RunRow]}, rows, query=RunsQuery),
         Operation("GET", "/v1/runs/{run_id}", "Show a run.", {200: RunView}, run, query=RunQuery),
         Operation(
-            "GET", "/v1/runs/{run_id}/events", "List a run's records.", {200: list[Record]}, records, query=RecordsQuery, problems=(406,)
+            "GET", "/v1/runs/{run_id}/events", "List a run's records, or follow them.", {200: list[Record]}, records, query=RecordsQuery
         ),
         Operation("GET", "/v1/runs/{run_id}/diagram", "Draw a run's plan and how its steps stand, as Mermaid.", {200: None}, diagram),
     ]
