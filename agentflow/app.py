@@ -66,6 +66,7 @@ class Project:
     config: Config
     modes: dict[str, Mode] = field(default_factory=lambda: dict(MODES))
     extra_agents: tuple[str, ...] = ()
+    is_strict: bool = False  # as of Finder
     again: Callable[[], Project] | None = None  # reads it once more, from where it came
     _linked: Linked | None = field(default=None, init=False, repr=False)
 
@@ -77,7 +78,7 @@ class Project:
     def finder(self, warn: Callable[[str], None]) -> Finder:
         """Return what finds the Python that this configuration names."""
         base = self.draft.folder_of(("runner", "pythonpath"))
-        return Finder([(base / folder).resolve() for folder in self.config.runner.pythonpath], warn)
+        return Finder([(base / folder).resolve() for folder in self.config.runner.pythonpath], warn, is_strict=self.is_strict)
 
     def journal(self, default: str) -> JournalChoice:
         """Return where runs are recorded; `default` is the url where the configuration says nothing of it."""

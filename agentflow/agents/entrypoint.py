@@ -6,9 +6,11 @@ the current directory as such. A file that anybody may write is refused.
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import importlib
 import importlib.util
+import pwd
 import re
 import stat
 import sys
@@ -50,11 +52,13 @@ class Finder:
     Args:
         folders: where modules may stand, in this order; installed packages come last.
         warn: told of a file that a group may write.
+        is_strict: refuse such a file, unless the group is its owner's own; a service does.
     """
 
-    def __init__(self, folders: list[Path], warn: Callable[[str], None]) -> None:
+    def __init__(self, folders: list[Path], warn: Callable[[str], None], *, is_strict: bool = False) -> None:
         self._folders = folders
         self._warn = warn
+        self._is_strict = is_strict
         self._loaded: list[tuple[ModuleType, str, Path | None]] = []  # with the name it was asked for, and the folder it stood in
 
     def function(self, reference: str, folder: Path) -> Callable[..., Any]:
@@ -195,11 +199,22 @@ class Finder:
             sys.path[:] = [*kept, *(place for place in sys.path if place not in kept)]
 
     def _check_mode(self, file: Path) -> None:
-        mode = file.stat().st_mode
-        if mode & stat.S_IWOTH:
+        found = file.stat()
+        if found.st_mode & stat.S_IWOTH:
             raise EntrypointError(f"{file} can be written by anybody", hint=f"chmod o-w {file}")
-        if mode & stat.S_IWGRP:
+        if found.st_mode & stat.S_IWGRP:
+            if self._is_strict and not _is_private(found.st_uid, found.st_gid):
+                raise EntrypointError(f"{file} can be written by its group, which a service does not run", hint=f"chmod g-w {file}")
             self._warn(f"{file} can be written by its group")
+
+
+def _is_private(user: int, group: int) -> bool:
+    """Say whether a group is a user's own: it has that user's name, and nobody else in it."""
+    try:
+        name, entry = pwd.getpwuid(user).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return entry.gr_name == name and set(entry.gr_mem) <= {name}
 
 
 @contextmanager

@@ -141,8 +141,10 @@ def trace(result: RunResult) -> None:
             terminal.note(terminal.safe(trace_of(error)))
 
 
-def runner_of(file: Path, overrides: dict[str, str], *, is_quiet: bool = False, default_journal: str = IN_MEMORY) -> Runner:
-    """Return the runner of a configuration, its handlers loaded; say its warnings on stderr.
+def runner_of(
+    file: Path, overrides: dict[str, str], *, is_quiet: bool = False, default_journal: str = IN_MEMORY, is_strict: bool = False
+) -> Runner:
+    """Return the runner of a configuration, its handlers loaded; say its warnings on stderr. `is_strict` is that of the Finder.
 
     Raises:
         ConfigError: the configuration has mistakes.
@@ -150,6 +152,7 @@ def runner_of(file: Path, overrides: dict[str, str], *, is_quiet: bool = False, 
     """
     project = app.load(file, overrides=overrides)
     project.require(may_lack_modes=True)
+    project.is_strict = is_strict
     if not is_quiet:
         warn(project)
     return with_handlers(project, default_journal)

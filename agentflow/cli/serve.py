@@ -40,7 +40,8 @@ def serve(wanted: Wanted) -> int:
     """
     with redirect_stdout(sys.stderr):
         overrides = {**wanted.overrides, **journal_key(wanted.journal)}
-        runner = runner_of(config_file(wanted.config), overrides, is_quiet=wanted.is_quiet, default_journal=BESIDE_THE_FILE)
+        file = config_file(wanted.config)
+        runner = runner_of(file, overrides, is_quiet=wanted.is_quiet, default_journal=BESIDE_THE_FILE, is_strict=True)
         return asyncio.run(_served(Service(runner, SystemClock()), wanted))
 
 

@@ -13,7 +13,9 @@ import httpx2
 import pytest
 
 from agentflow import Runner
+from agentflow.cli.run import runner_of
 from agentflow.config.load import read
+from agentflow.errors import EntrypointError
 from agentflow.ingress.http import Setup
 from agentflow.ingress.service import Service, ServiceError
 from agentflow.ingress.tokens import TokenError, prepared
@@ -236,3 +238,20 @@ def test_s29_no_secret_is_an_argument() -> None:
 
     words = [option for parameter in commands().commands["serve"].params for option in parameter.opts]
     assert not [word for word in words if "token" in word or "password" in word or "secret" in word]
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_private", "is_refused"), [(0o664, False, True), (0o664, True, False), (0o666, True, True), (0o644, False, False)]
+)
+def test_s18_a_service_runs_nothing_that_others_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, is_private: bool, is_refused: bool
+) -> None:
+    """Handlers that a group can write are refused, unless the group is the owner's own; what anybody can write always is."""
+    monkeypatch.setattr("agentflow.agents.entrypoint._is_private", lambda user, group: is_private)
+    project(tmp_path)
+    (tmp_path / "handlers.py").chmod(mode)
+    if is_refused:
+        with pytest.raises(EntrypointError, match="can be written by"):
+            runner_of(tmp_path / "agentflow.toml", {}, is_quiet=True, is_strict=True)
+    else:
+        assert ("first", "second") == runner_of(tmp_path / "agentflow.toml", {}, is_quiet=True, is_strict=True).agents
