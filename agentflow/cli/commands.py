@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentflow.cli.emit_command import emit
 from agentflow.cli.history_commands import dead_letters_app, events, runs_app, stats, trace
 from agentflow.cli.journal_commands import journal_app
 from agentflow.cli.options import CONFIG_HELP, ConfigFile, Debug, JournalPath, Json, end
@@ -250,6 +251,7 @@ def create(  # noqa: PLR0913 - one parameter an option
 
 app.command()(resume)
 app.command()(serve)
+app.command()(emit)
 app.command()(schedules)
 app.command()(reload)
 app.command()(drain)

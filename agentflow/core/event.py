@@ -15,6 +15,9 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MAX_TEXT_CHARS = 4096
 _LATEST = 1e12  # seconds since the epoch: far beyond any calendar, and near enough to be written out
 W3C = ("traceparent", "tracestate")  # in the metadata: which trace the event is part of
+# In the metadata: who wants the answer. Whoever sends an event again may ask for that elsewhere: it is the same event.
+ASKED_BY = ("mqtt_response_topic", "mqtt_correlation", "mqtt_hops")
+PASSING = frozenset((*W3C, *ASKED_BY))  # in the metadata, and no part of what the event says
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})  # most events have none: they share this
 _STEERING = frozenset({"route", "orchestration_override"})  # read from the event, not copied into the state
 _NO_DATA: dict[str, Any] = {}  # never changed: each view has copies

@@ -17,7 +17,7 @@ from typing import Any
 from agentflow.core.append import Append
 from agentflow.core.codec import Written, dumps, encode, quoted, written
 from agentflow.core.entry import Entry
-from agentflow.core.event import W3C, Event
+from agentflow.core.event import PASSING, Event
 from agentflow.core.frame import Frame
 from agentflow.core.plan_codec import encode_plan, hash_of
 from agentflow.core.records import Fact
@@ -327,9 +327,9 @@ def recorded(event: Event) -> tuple[Written, str]:
     data = dumps(told["data"]).encode("utf-8", "replace")
     target, session_id = quoted(event.target), "null" if event.session_id is None else quoted(event.session_id)
     metadata = dumps(told["metadata"]) if told["metadata"] else "{}"
-    asked = metadata  # but for what traces it
-    if not event.kept_metadata.keys().isdisjoint(W3C):
-        asked = dumps({name: text for name, text in event.kept_metadata.items() if name not in W3C})
+    asked = metadata  # but for what traces it, and who wants the answer
+    if not event.kept_metadata.keys().isdisjoint(PASSING):
+        asked = dumps({name: text for name, text in event.kept_metadata.items() if name not in PASSING})
     told_id, timestamp = dumps(told["id"]), dumps(told["timestamp"])
     rest = f'"id":{told_id},"target":{target},"metadata":{metadata},"session_id":{session_id},"timestamp":{timestamp}}}'
     told.pieces = b'{"data":', data, b",", rest.encode("utf-8", "replace")

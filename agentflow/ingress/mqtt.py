@@ -264,11 +264,7 @@ class MqttIngress:
             if not await self._is_going_on(connection):
                 return False
         self.counts["refused"] += 1
-        if delivery.response_topic and error.code != "AF0832":
-            try:
-                self._reader.check_reply(delivery)
-            except MessageError:
-                return True
+        if self._reader.may_answer(delivery.response_topic):
             self._results.tell_refusal(error, Reply(delivery.response_topic, delivery.correlation), run_id)
         return True
 
@@ -308,7 +304,7 @@ class MqttIngress:
                 created = (await runner.events(row.run_id))[0].fact
                 told: Mapping[str, object] | object = created.event.get("metadata") if isinstance(created, WorkflowCreated) else None
                 reply = reply_of({str(key): str(text) for key, text in told.items()}) if isinstance(told, Mapping) else None
-                if reply is not None and self._results.is_wanted(reply):
+                if reply is not None and self._results.is_wanted(reply) and (not reply.topic or self._reader.may_answer(reply.topic)):
                     self._results.expect(await runner.handle(row.run_id), reply)
             except AgentflowError as error:
                 self._warn("mqtt_result_dropped", {"run_id": row.run_id, "detail": str(error)})

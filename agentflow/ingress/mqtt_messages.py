@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentflow.config.topics import takes, topic_fault
-from agentflow.core.event import Event
+from agentflow.core.event import ASKED_BY, Event
 from agentflow.core.values import Json
 from agentflow.errors import AgentflowError
 from agentflow.ingress.bodies import mapping_of
@@ -23,7 +23,8 @@ from agentflow.ingress.problems import RefusedError
 from agentflow.ingress.service import OVERRIDE
 
 EVENT_ID_KEY, SESSION_KEY, HOPS_KEY = "event_id", "session_id", "agentflow_hops"
-TOPIC, REPLY_TO, CORRELATION, HOPS = "mqtt_topic", "mqtt_response_topic", "mqtt_correlation", "mqtt_hops"  # in an event's metadata
+TOPIC = "mqtt_topic"  # in an event's metadata, as are these:
+REPLY_TO, CORRELATION, HOPS = ASKED_BY
 MOST_HOPS = 8  # from result to event to result
 LARGEST_USER = 16 * 1024  # bytes of all user properties together
 LONGEST_CORRELATION = 256
@@ -102,12 +103,16 @@ class Reader:
         fault = topic_fault(delivery.response_topic)
         if fault:
             raise MessageError(f"its response topic {fault}")
-        if any(takes(pattern, delivery.response_topic) for pattern in self._topics):
+        if not self.may_answer(delivery.response_topic):
             raise MessageError(
                 "its response topic is one whose messages are events here: the answer would be the next event", code="AF0832"
             )
         if len(delivery.correlation) > LONGEST_CORRELATION:
             raise MessageError(f"its correlation data are longer than {LONGEST_CORRELATION} bytes")
+
+    def may_answer(self, topic: str) -> bool:
+        """Say whether something can be published to a topic that does not come back."""
+        return not topic_fault(topic) and not any(takes(pattern, topic) for pattern in self._topics)
 
     def refused(self, delivery: Delivery, error: MessageError) -> Event:
         """Return what is recorded of a message that is no event; the same message has the same id, however often it comes."""
@@ -142,8 +147,11 @@ def reply_of(metadata: Mapping[str, str]) -> Reply | None:
     """Return where the result of an event goes that came by MQTT, None for any other; the topic is "" where nobody has asked."""
     if TOPIC not in metadata:
         return None
-    correlation = base64.b64decode(metadata.get(CORRELATION, ""))
-    return Reply(metadata.get(REPLY_TO, ""), correlation, int(metadata.get(HOPS, "0")))
+    try:
+        correlation, hops = base64.b64decode(metadata.get(CORRELATION, "")), int(metadata.get(HOPS, "0"))
+    except ValueError:
+        return None  # it did not come by MQTT, whatever it says
+    return Reply(metadata.get(REPLY_TO, ""), correlation, hops)
 
 
 def _metadata(delivery: Delivery) -> dict[str, str]:

@@ -21,8 +21,8 @@ class MqttSetupError(AgentflowError):
     code = "AF0830"
 
 
-def link_of(project: Project, config: MqttConfig) -> Link:
-    """Return how the broker is reached.
+def link_of(project: Project, config: MqttConfig, *, client_id: str = "") -> Link:
+    """Return how the broker is reached; under a `client_id` of its own, one that it forgets as soon as the connection ends.
 
     Raises:
         MqttSetupError: the password or a certificate cannot be had.
@@ -31,12 +31,12 @@ def link_of(project: Project, config: MqttConfig) -> Link:
     return Link(
         host,
         port,
-        config.client_id or f"agentflow-{project.config.agent_flow.name}",
+        client_id or config.client_id or f"agentflow-{project.config.agent_flow.name}",
         user=config.user,
         password=_password(project, config),
         tls=_tls(project, config) if config.is_tls else None,
         receive_maximum=config.receive_maximum,
-        session_expiry_s=config.session_expiry_seconds,
+        session_expiry_s=0 if client_id else config.session_expiry_seconds,
     )
 
 
