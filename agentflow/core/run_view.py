@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from agentflow.core import records as facts
 from agentflow.core.facts import outputs_of
 from agentflow.core.failure import Failure, failure_of
+from agentflow.core.merge import Conflict
 from agentflow.core.orders import open_approvals, state_of
 from agentflow.core.plan import Call, Node, Position, name_of, walk_nodes
 from agentflow.core.result import Usage
@@ -88,6 +89,7 @@ class RunView(Row):
         approvals: what waits for a person.
         error: why it failed; `errors`: the failure of every agent or flow that failed for good, by name.
         usage: tokens, cost and calls so far.
+        conflicts: the keys that parallel branches wrote differently.
     """
 
     row: RunRow
@@ -100,6 +102,7 @@ class RunView(Row):
     error: Failure | None = None
     errors: dict[str, Failure] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    conflicts: tuple[Conflict, ...] = ()
 
     def step(self, place: str) -> StepView:
         """Return a step by its position, or the last one of an agent.
@@ -126,6 +129,7 @@ class RunView(Row):
             "steps": [step.to_dict() for step in self.steps],
             "approvals": [approval.to_dict() for approval in self.approvals],
             "usage": self.usage.to_dict(),
+            "conflicts": [conflict.to_dict() for conflict in self.conflicts],
         }
         return row
 
@@ -156,6 +160,7 @@ def view_of(row: RunRow, standing: Standing, records: Sequence[facts.Record], la
         error=failure,
         errors=dict(standing.walk.outcome.errors),
         usage=standing.usage,
+        conflicts=tuple(standing.walk.outcome.conflicts),
     )
 
 

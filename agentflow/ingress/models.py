@@ -189,6 +189,7 @@ class RunView(Told):
     errors: dict[str, Any]
     steps: list[dict[str, Any]]
     approvals: list[dict[str, Any]]
+    conflicts: list[Any]
     usage: dict[str, Any]
     timing: dict[str, Any]
     records_url: str

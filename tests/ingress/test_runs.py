@@ -30,6 +30,9 @@ async def test_a_run_is_shown_with_what_the_result_has_and_where_the_rest_is(ser
         assert ("completed", "completed", run_id) == (told["state_name"], told["status"], told["run_id"])
         assert {"data": {"name": "x", "greeting": "hello x"}, "meta": {}} == told["state"]
         assert {"greet": {"greeting": "hello x"}} == told["outputs"]
+        result = (await it.client.post("/v1/events?wait=10s", json={})).json()
+        assert result.keys() <= told.keys()
+        assert result["timing"].keys() == told["timing"].keys()
         assert ["greet"] == [step["agent"] for step in told["steps"]]
         assert 0 <= told["timing"]["duration_seconds"] < 10
         records = (await it.client.get(told["records_url"])).json()
