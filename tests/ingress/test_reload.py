@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from agentflow import Event, Runner
+from agentflow import Event, Runner, app
 from agentflow.config.diagnostics import ConfigError
 from agentflow.core.plan import Call
-from agentflow.errors import MissingHandlerError, QueueFullError
+from agentflow.errors import MissingHandlerError, QueueFullError, RunnerStateError
 from agentflow.served import ReloadError
 from agentflow.testing import run_virtual
 
@@ -272,3 +272,45 @@ def test_switching_mode_under_load_loses_nothing_on_disk_either(file: Path, tmp_
             await _counted(runner, counts)
 
     asyncio.run(main())
+
+
+async def test_a_runner_of_a_program_reloads_and_drains_when_another_process_says_so(file: Path, tmp_path: Path) -> None:
+    """Without a service the runner answers itself: it reads its file again, and stops; the journal is free then."""
+    overrides = {"journal.url": f"sqlite:{tmp_path / 'journal.db'}"}
+    async with _runner(file, overrides=overrides) as runner:
+        choice = runner.project.journal("memory:")
+        _write(file, OTHER)
+        told = await app.ask_live(choice, {"verb": "reload"})
+        assert told is not None
+        assert ["orchestration"] == told["changed"]
+        _write(file, BASE.replace("[agents.two]", "[agnets.two]"))
+        refused = await app.ask_live(choice, {"verb": "reload"})
+        assert refused is not None
+        assert "AF0100" == refused["error"]["code"]
+        assert refused["error"]["diagnostics"]
+        handle = await runner.emit(Event())
+        assert (await app.ask_live(choice, {"verb": "drain"}) or {})["open_runs"] == 1
+        assert "completed" == (await handle.result()).status
+        while await app.ask_live(choice, {"verb": "drain"}) is not None:
+            await asyncio.sleep(0.01)
+        with pytest.raises(RunnerStateError):
+            await runner.emit(Event())
+
+
+async def test_a_runner_that_does_not_run_or_cannot_be_read_again_says_so(file: Path, tmp_path: Path) -> None:
+    """Before the start, after the stop, and with a file in another folder."""
+    runner = _runner(file)
+    with pytest.raises(RunnerStateError):
+        await runner.reload()
+    async with runner:
+        other = tmp_path / "other"
+        _write_in(other, BASE)
+        with pytest.raises(ReloadError, match="another folder"):
+            await runner.reload(other / "agentflow.toml")
+    with pytest.raises(RunnerStateError):
+        await runner.reload()
+
+
+def _write_in(folder: Path, text: str) -> None:
+    folder.mkdir()
+    _write(folder / "agentflow.toml", text)
