@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from agentflow.config.mqtt import MqttConfig
 from agentflow.core.event import Event
 from agentflow.core.records import WorkflowCreated
+from agentflow.core.replay import event_of
 from agentflow.core.run_row import RunRow
 from agentflow.engine.run import RunHandle
 from agentflow.errors import AgentflowError, DuplicateEventError, QueueFullError, RunnerStateError, StoreError
@@ -302,8 +303,9 @@ class MqttIngress:
         for row in found:
             try:
                 created = (await runner.events(row.run_id))[0].fact
-                told: Mapping[str, object] | object = created.event.get("metadata") if isinstance(created, WorkflowCreated) else None
-                reply = reply_of({str(key): str(text) for key, text in told.items()}) if isinstance(told, Mapping) else None
+                if not isinstance(created, WorkflowCreated) or created.forked_from:
+                    continue  # whoever asked has asked for another run
+                reply = reply_of(event_of(row.run_id, created).kept_metadata)
                 if reply is not None and self._results.is_wanted(reply) and (not reply.topic or self._reader.may_answer(reply.topic)):
                     self._results.expect(await runner.handle(row.run_id), reply)
             except AgentflowError as error:
