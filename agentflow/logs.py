@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -11,6 +12,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from agentflow.config.display import printable
 from agentflow.core.records import (
     ApprovalRequested,
     EffectRecorded,
@@ -28,11 +30,13 @@ from agentflow.core.records import (
     WorkflowPaused,
     WorkflowRecovering,
 )
+from agentflow.core.redaction import KNOWN
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _WARNINGS = (StepRetried, StepFailed, StepAbandoned)
 _ENDS = (LoopEnded, WorkflowCompleted, WorkflowFailed, WorkflowCancelled)
 _NEWS = (*_ENDS, WorkflowPaused, WorkflowRecovering, ApprovalRequested)
+_PLAIN = frozenset({int, bool, type(None)})
 _NO_FILE = "it is a device or a pipe, not a regular file"
 
 
@@ -51,17 +55,19 @@ class StructuredLog:
     def __init__(self, level: str = "warning", style: str = "console", file: Path | None = None) -> None:
         self._stream: TextIO | None = _opened(file) if file is not None else None
         target = self._stream or sys.stderr
-        render: Any = structlog.processors.JSONRenderer(default=_as_text)
+        render: list[Any] = [_as_json]
         if style == "console":
-            render = structlog.dev.ConsoleRenderer(colors=self._stream is None and sys.stderr.isatty())
+            is_colourful = self._stream is None and sys.stderr.isatty()
+            plain = structlog.dev.plain_traceback
+            render = [_escaped, structlog.dev.ConsoleRenderer(colors=is_colourful, exception_formatter=plain), _redacted]
         self._logger: Any = structlog.wrap_logger(
             structlog.WriteLogger(target),
             processors=[
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
-                render,
+                structlog.processors.format_exc_info,  # with a plain traceback: no locals
+                *render,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
             cache_logger_on_first_use=False,
@@ -125,5 +131,42 @@ def _fields(record: Record) -> dict[str, Any]:
     return fields
 
 
+def _as_json(logger: object, method: str, line: Mapping[str, Any]) -> str:
+    """Return a line as JSON in ASCII, without a line end or a secret in it, whatever handlers have put there."""
+    try:
+        text = json.dumps(line, default=_as_text, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):  # a key that is no text, a circle, a number that JSON lacks
+        text = json.dumps({_as_text(key): value if type(value) in _PLAIN else _as_text(value) for key, value in line.items()})
+    told = KNOWN.redacted(text)
+    if told is not text and not _is_json(told):  # a mask took a part of an escape with it
+        told = json.dumps({KNOWN.redacted(_as_text(key)): KNOWN.redacted(_as_text(value)) for key, value in line.items()})
+    return told
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _escaped(logger: object, method: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line for people with all escaped that would move the cursor, hide text or look like another line."""
+    told = {printable(_as_text(key)): value if type(value) in _PLAIN else printable(_as_text(value)) for key, value in line.items()}
+    for name in ("exception", "stack"):
+        if name in line:
+            told[name] = "\n".join(f"    {printable(row)}" for row in _as_text(line[name]).splitlines())
+    return told
+
+
+def _redacted(logger: object, method: str, line: Any) -> str:
+    return KNOWN.redacted(line)
+
+
 def _as_text(value: object) -> str:
-    return str(value)
+    """Return the text of a value; never raises, whatever a handler's object does when it is printed."""
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - as above
+        return f"<{type(value).__name__} whose text raises {type(error).__name__}>"

@@ -44,8 +44,10 @@ def out(text: str) -> None:
 
 def note(text: str) -> None:
     """Write a line for the person at the terminal; one that cannot be written must not stop what it tells of."""
+    from agentflow.core.redaction import KNOWN
+
     with suppress(OSError, ValueError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(KNOWN.redacted(text) + "\n")
 
 
 def flush() -> None:

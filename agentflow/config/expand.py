@@ -9,8 +9,10 @@ from typing import Any
 
 from agentflow.config.diagnostics import Diagnostic
 from agentflow.config.display import KeyPath, quoted
+from agentflow.config.secret import is_secret
 from agentflow.config.shape import shape_at
 from agentflow.config.values import scalar
+from agentflow.core.redaction import KNOWN
 
 MOST_DIAGNOSTICS = 500
 SECRETS: frozenset[KeyPath] = frozenset({("llm", "api_key")})
@@ -44,6 +46,8 @@ class Expansion:
                 return default
             if name not in self.variables:
                 problems[name] = _unset(name, path)
+            if is_secret(name):
+                KNOWN.learn(value)
             return value
 
         filled = _EXPRESSION.sub(fill, text)

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from agentflow.config.section import Section
 from agentflow.config.source import reason_of
+from agentflow.core.redaction import KNOWN
 
 LONGEST = 64 * 1024
 
@@ -31,6 +32,8 @@ class SecretReference(Section):
     def resolved(self, folder: Path, environ: Mapping[str, str] | None = None) -> str:
         """Return the secret; a file's name is relative to `folder`, and a line end behind it is no part of it.
 
+        From now on it is masked in logs and errors.
+
         Raises:
             LookupError: there is none; the message says why, and never holds it.
         """
@@ -38,6 +41,7 @@ class SecretReference(Section):
             found = (os.environ if environ is None else environ).get(self.env, "")
             if not found:
                 raise LookupError(f"the environment variable {self.env} is not set")
+            KNOWN.learn(found)
             return found
         path = folder / (self.file or "")
         try:
@@ -47,6 +51,7 @@ class SecretReference(Section):
             raise LookupError(f"the file {path} cannot be read: {reason_of(error)}") from None
         if not text:
             raise LookupError(f"the file {path} is empty")
+        KNOWN.learn(text)
         return text
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agentflow.core.category import SEVERITIES, category_of, severity_of
+from agentflow.core.redaction import KNOWN
 from agentflow.core.row import Row
 from agentflow.core.values import Json
 from agentflow.errors import AgentflowError
@@ -28,6 +29,8 @@ class Failure(Row):
         kinds: the names of the exception's class and its bases, for retry policies.
         told_category, told_severity: what the exception itself says of them by attributes of these names, "" for nothing.
         exception: the exception itself while in the process that raised it.
+
+    Whatever is made of a failure, no secret that this process knows stands in what the exception has told.
     """
 
     message: str
@@ -41,6 +44,13 @@ class Failure(Row):
     exception: BaseException | None = None
     told_category: str = ""
     told_severity: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "code", "told_category"):
+            text = getattr(self, name)
+            told = KNOWN.redacted(text)
+            if told is not text:
+                object.__setattr__(self, name, told)
 
     @property
     def category(self) -> str:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 
+from agentflow.core.redaction import KNOWN
 from agentflow.errors import (
     AgentflowError,
     DuplicateEventError,
@@ -59,7 +60,7 @@ class Problem:
     def body(self, request_id: str) -> bytes:
         """Return the problem as JSON."""
         told = {"type": "about:blank", "title": HTTPStatus(self.status).phrase, "status": self.status, "code": self.code}
-        told |= {"detail": self.detail, "id": request_id}
+        told |= {"detail": KNOWN.redacted(self.detail), "id": request_id}
         if self.hint:
             told["hint"] = self.hint
         return json.dumps(told, separators=(",", ":")).encode()

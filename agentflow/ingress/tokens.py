@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agentflow.config.display import quoted
 from agentflow.config.source import reason_of
+from agentflow.core.redaction import KNOWN
 from agentflow.errors import AgentflowError
 from agentflow.system import fresh_secret
 
@@ -102,6 +103,7 @@ def read(path: Path) -> bytes:
     if len(token) < LEAST_CHARS or len(token) > _LONGEST or not _TOKEN.fullmatch(token):
         told = f"the token file {quoted(path)} holds no token of at least {LEAST_CHARS} characters without spaces"
         raise TokenError(told, hint=f"openssl rand -hex 32 > {path}")
+    KNOWN.learn(token.decode("ascii"))
     return token
 
 
