@@ -283,7 +283,8 @@ class Streams:
 
     async def _let_read(self) -> None:
         for reader in self._of_all:
-            reader.wake()
+            if reader.length:
+                reader.wake()
         for _ in range(3):  # passes of the loop: to wake, to take and to write
             await asyncio.sleep(0)
 
