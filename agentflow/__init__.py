@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from agentflow.config.diagnostics import ConfigError
     from agentflow.core.result import AgentResult, RunResult
     from agentflow.core.state import State
+    from agentflow.engine.context import Context
     from agentflow.engine.hooks import Hook, HookArgs
     from agentflow.engine.run import RunHandle
-    from agentflow.engine.step import Context
     from agentflow.errors import AgentflowError
     from agentflow.runner import Runner
     from agentflow.system import Event as Event
@@ -28,7 +28,7 @@ _HOMES = {
     "AgentResult": "core.result",
     "AgentflowError": "errors",
     "ConfigError": "config.diagnostics",
-    "Context": "engine.step",
+    "Context": "engine.context",
     "Event": "system",  # which gives new events their id and time
     "Hook": "engine.hooks",
     "HookArgs": "engine.hooks",

@@ -14,22 +14,28 @@ from typing import TYPE_CHECKING, Any
 from agentflow.agents.entrypoint import Finder
 from agentflow.agents.isolation import Isolation
 from agentflow.agents.threads import Threads
-from agentflow.config.diagnostics import ConfigError, Diagnostic
-from agentflow.config.display import quoted
+from agentflow.config.diagnostics import ConfigError, Diagnostic, in_order_of
+from agentflow.config.display import KeyPath, quoted
 from agentflow.config.journal import JournalChoice as JournalChoice
 from agentflow.config.journal import journal_of
 from agentflow.config.load import Draft, read
 from agentflow.config.model import AgentConfig, Config
+from agentflow.config.schema_files import schema_in
 from agentflow.config.source import reason_of
+from agentflow.core.codec import canonical
+from agentflow.core.contract import Schema
 from agentflow.core.merge import Combine
 from agentflow.core.plan import Condition, Node
+from agentflow.core.values import Json
 from agentflow.engine.gates import Gates
 from agentflow.engine.program import Program
 from agentflow.errors import RoutingError, StorageError, StoreError, did_you_mean
 from agentflow.executors.local import LocalExecutor
 from agentflow.modes import MODES, Mode
+from agentflow.modes.contracts import Told
 from agentflow.modes.handlers import require_handlers
-from agentflow.modes.linker import Linker, Tools
+from agentflow.modes.linker import Linker
+from agentflow.modes.tools import Tools, unresolved
 from agentflow.system import SystemClock
 
 if TYPE_CHECKING:
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
     from agentflow.telemetry.tracing import Tracing
 
 # What a mode or an agent that is registered before the start may still cure; a near miss of a known mode is a mistake.
-REGISTERED_LATER = frozenset({"AF0201", "AF0218"})
+REGISTERED_LATER = frozenset({"AF0201", "AF0218", "AF0254", "AF0255"})
 LOG_FILE = ("logging", "file")
 JOURNAL_URL = ("journal", "url")
 
@@ -69,6 +75,7 @@ class Project:
     is_strict: bool = False  # as of Finder
     again: Callable[[], Project] | None = None  # reads it once more, from where it came
     _linked: Linked | None = field(default=None, init=False, repr=False)
+    _schemas: dict[Path, dict[str, Json]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -91,22 +98,21 @@ class Project:
         return linked.plan, list(linked.found)
 
     def _link(self) -> Linked:
-        given = (dict(self.modes), self._tools(_unresolved).extra_agents)
+        given = (dict(self.modes), self._tools(unresolved).extra_agents)
         if self._linked is not None and self._linked.given == given:
             return self._linked
         references: list[str] = []
 
         def function(reference: str) -> Combine:
             references.append(reference)
-            return _unresolved(reference)
+            return unresolved(reference)
 
         linker = Linker(self.config, self._tools(function))
         plan = linker.main()
         linker.check_all()
-        found = [*linker.diagnostics, *self._advice()]
         wrong = {one.place for one in self.draft.diagnostics}
-        located = [one for one in self.draft.locate(found) if one.place is None or one.place not in wrong]
-        in_order = sorted([*self.draft.diagnostics, *located], key=_order)
+        located = [one for one in self.draft.locate(linker.diagnostics) if one.place is None or one.place not in wrong]
+        in_order = sorted([*self.draft.diagnostics, *located], key=in_order_of)
         self._linked = Linked(given, plan, tuple(in_order), not references)
         return self._linked
 
@@ -132,10 +138,12 @@ class Project:
         """
         self.require(may_lack_modes=False)
         linked = self._link()
-        plan = linked.plan if linked.is_whole else Linker(self.config, self._tools(function)).main()
+        linker = Linker(self.config, self._tools(function))
+        plan = linked.plan if linked.is_whole else linker.main()
         if plan is None:
             raise ConfigError(linked.found)
-        require_handlers(plan, handlers, self.config.agent_flow.entrypoint)
+        subscriptions = linker.subscriptions()
+        require_handlers(plan, handlers, self.config.agent_flow.entrypoint, [one.call for one in subscriptions])
         overrides: dict[str, Program] = {}
 
         def override(name: str) -> Program:
@@ -146,7 +154,7 @@ class Project:
             return overrides[name]
 
         configs = {name: self.config.agents.get(name, AgentConfig()).model_dump() for name in {*self.config.agents, *self.extra_agents}}
-        return Program(plan, configs, override)
+        return Program(plan, configs, override, subscriptions)
 
     def _overriding(self, name: str, linker: Linker) -> Node:
         """Link the flow, or the main flow in the mode, that an event asks for."""
@@ -168,13 +176,11 @@ class Project:
         return any(not name.strip() or get_close_matches(name.lower(), self.modes, n=1, cutoff=0.8) for name in named)
 
     def _tools(self, function: Callable[[str], Combine]) -> Tools:
-        return Tools(self.modes, compile_rule, function, tuple(name for name in self.extra_agents if name not in self.config.agents))
+        extra = tuple(name for name in self.extra_agents if name not in self.config.agents)
+        return Tools(self.modes, compile_rule, function, extra, self._schema)
 
-    def _advice(self) -> list[Diagnostic]:
-        if self.config.llm is None:
-            return []
-        text = "no agent uses [llm]: agents are answered by their handlers"
-        return [Diagnostic("AF0190", text, ("llm",), "key", "it is checked, and waits for LLM agents", "warning")]
+    def _schema(self, told: Told, path: KeyPath) -> Schema:
+        return compile_schema(schema_in(self.draft.folder_of(path), told, self._schemas) if isinstance(told, str) else told)
 
 
 def load(
@@ -264,6 +270,13 @@ def compile_rule(source: str) -> Condition:
     from agentflow.core.rules import Rule
 
     return Rule(source)
+
+
+def compile_schema(source: Mapping[str, Json]) -> Schema:
+    """Compile a JSON Schema, or raise SchemaError; the library is imported here, when the first one is met."""
+    from agentflow.core.json_schema import compiled
+
+    return compiled(canonical(source))
 
 
 @dataclass
@@ -385,16 +398,3 @@ def _no_log(file: Path | None, error: OSError | ValueError) -> Diagnostic:
     is_missing = isinstance(error, FileNotFoundError) and file is not None
     advice = f"make its folder first: mkdir -p {file.parent}" if is_missing and file else "name a file that can be appended to"
     return Diagnostic("AF0119", f"the log file {quoted(file)} cannot be written: {reason_of(error)}", LOG_FILE, help=advice)
-
-
-def _unresolved(reference: str) -> Combine:
-    """Stand in for a merge function while a configuration is only checked."""
-
-    def refuse(before: object, values: list[Any]) -> object:
-        raise RuntimeError(f"{reference} was never loaded")
-
-    return refuse
-
-
-def _order(diagnostic: Diagnostic) -> tuple[bool, str, int, int]:
-    return diagnostic.severity != "error", diagnostic.file or "", diagnostic.line or 0, diagnostic.column or 0

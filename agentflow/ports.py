@@ -177,7 +177,8 @@ class Store(Feed, Protocol):
         """Add entries to one run, all or nothing; done when they are durable. Appends that wait share one commit.
 
         Compares and appends in one transaction, so of two that write the same seq one is refused. A refused append does
-        not disturb the others of its commit. Cancelling the future does not take the append back.
+        not disturb the others of its commit. Cancelling the future does not take the append back. What an append has in `also`
+        is for other runs, and shares its fate: where one of them is refused, nothing of all is written, and its error is told.
 
         Raises (through the future):
             FencedError: the run's epoch is another one, or its journal does not end before `expected_seq`.

@@ -84,7 +84,7 @@ class RecordedRuns(ABC):
         try:
             await store.open()
             self._function = lambda name: finder.function(name, folder)
-            self._history = History(store, app.compile_rule, self._function)
+            self._history = History(store, app.compile_rule, self._function, app.compile_schema)
             self._unfinished = await self._history.holders()
         except BaseException:
             await self._close_journals()
@@ -96,7 +96,7 @@ class RecordedRuns(ABC):
             clock,
             asyncio.get_running_loop(),
             owner,
-            lambda plan_hash, body: decode_plan(plan_hash, body, app.compile_rule, self._function),
+            lambda plan_hash, body: decode_plan(plan_hash, body, app.compile_rule, self._function, app.compile_schema),
             choice.snapshot_every,
             limits=RunLimits(limits.max_records, limits.max_run_bytes),
         )

@@ -1,11 +1,13 @@
 """Runs the examples of the documents and compares what they print with what the pages say; `--write` pastes it anew.
 
-    python docs/examples.py                     check README.md, docs/tutorial.md, docs/concepts/*.md and docs/how-to/*.md
+    python docs/examples.py                     check README.md, docs/tutorial.md and the pages in docs/{concepts,patterns,how-to}
     python docs/examples.py --write README.md   run one page and paste its output
 
-Each page runs from top to bottom in an empty folder of its own, named `demo`. What a fenced block is, its first lines say:
+Each page runs from top to bottom in an empty folder of its own, named `demo`; docs/patterns/NAME.md in a copy of examples/NAME.
+What a fenced block is, its first lines say:
 
-- A first line `# name.ext` makes the block a file of that name; `# add to name.ext` adds it to the end of the file.
+- A first line `# name.ext` makes the block a file of that name; `# add to name.ext` adds it to the end of the file. Where the
+  example has that file, the block is what the file says.
 - A `console` block is a session in a shell: `$ command` is run, the lines after it are what it prints, on both streams.
 - Any other `python` block is run as it stands, with `await` at the top as in `python -m asyncio`; the blocks of a page
   share their names. A `text` block right after it is what it prints on stdout.
@@ -27,6 +29,7 @@ import difflib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,7 +39,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     *(ROOT / "README.md", ROOT / "docs" / "tutorial.md"),
-    *(page for folder in ("concepts", "how-to") for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
+    *(page for folder in ("concepts", "patterns", "how-to") for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
 )
 
 _FILE = re.compile(r"# (add to )?([\w./-]+\.(?:toml|py|jsonl?|txt|env))\Z")
@@ -81,6 +84,7 @@ class Session:
     names: dict[str, object] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()  # the files of the example that the page is about
     pasted: dict[tuple[int, int], list[str]] = field(default_factory=dict)
 
     @property
@@ -141,6 +145,10 @@ def run_page(page: Path) -> Session:
         folder = Path(name).resolve() / "demo"
         folder.mkdir()
         session = Session(page, folder, loop)
+        example = ROOT / "examples" / page.stem
+        if page.parent.name == "patterns" and example.is_dir():
+            shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__", ".agentflow"), dirs_exist_ok=True)
+            session.given = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
         blocks = blocks_of(page)
         for block, following in zip(blocks, [*blocks[1:], None], strict=True):
             if block.is_run:
@@ -152,6 +160,9 @@ def _run(session: Session, block: Block, following: Block | None) -> None:
     if block.file is not None:
         name, is_added = block.file
         path = session.folder / name
+        if name in session.given and not is_added:
+            session.compare(block.start + 1, block.lines[1:], path.read_text(encoding="utf-8").splitlines())
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text(encoding="utf-8") + "\n\n" if is_added else ""
         path.write_text(before + "\n".join(block.lines[is_added:]) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@
 
 Whole pages: docs/reference/config.md from the models, cli.md from the help of each command, api.md from the docstrings,
 errors.md from the explanations. In other pages, what stands between `<!-- generated: NAME -->` and `<!-- end -->`: the
-modes and the layers in ARCHITECTURE.md, and in concepts/flows-and-modes.md the diagram of the TOML above it.
+modes and the layers in ARCHITECTURE.md, and in concepts/flows-and-modes.md and patterns/*.md the diagram of the TOML above it.
 """
 
 from __future__ import annotations
@@ -76,12 +76,34 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield REFERENCE / "cli.md", cli_page()
     yield REFERENCE / "api.md", api_page()
     yield REFERENCE / "errors.md", errors_page()
-    for name in ("ARCHITECTURE.md", "concepts/flows-and-modes.md"):
-        text = (DOCS / name).read_text(encoding="utf-8")
-        yield DOCS / name, _PART.sub(lambda found: f"{found[1]}{found[2]}{PARTS[found[1]](found.string[: found.start()])}", text)
+    for path in (DOCS / "ARCHITECTURE.md", DOCS / "concepts" / "flows-and-modes.md", *sorted((DOCS / "patterns").glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        yield path, _PART.sub(lambda found: f"{found[1]}{found[2]}{PARTS[found[1]](found.string[: found.start()])}", text)
 
 
 # ---------------------------------------------------------------- parts of pages
+
+
+SAMPLE = {
+    "collaborative_agents": ["a", "b"],
+    "sequential_agents": ["c", "d"],
+    "loop_agent": "a",
+    "map": "a",
+    "reduce": "b",
+    "planner": "p",
+    "workers": ["a", "b"],
+    "supervisor": "s",
+    "agents": ["a", "b"],
+    "synthesizer": "z",
+    "replanner": "r",
+    "branches": [{"when": "state.x", "then": "a", "else": "b"}],
+    "edges": [{"from": "a", "to": "b"}],
+    "entry": "a",
+}
+SAMPLES = {
+    "parallel": {"steps": [{"agent": "a"}, {"agent": "b"}, {"agent": "c", "depends_on": ["a", "b"]}]},
+    "map_reduce": {"over": "items"},
+}
 
 
 def modes_part(_before: str) -> str:
@@ -89,8 +111,7 @@ def modes_part(_before: str) -> str:
     rows = ["| mode | what it does | its own keys | plan |", "|---|---|---|---|"]
     drawn = ["```mermaid", "flowchart LR"]
     for name, mode in MODES.items():
-        flow = FlowConfig(mode=name, collaborative_agents=["a", "b"], sequential_agents=["c", "d"], loop_agent="a", default_agent="a")
-        plan = mode.plan(flow)
+        plan = mode.plan(FlowConfig.model_validate({"mode": name, **SAMPLE, **SAMPLES.get(name, {})}))
         keys = ", ".join(f"`{key}`" for key in sorted(mode.keys))
         rows.append(f"| {name} | {mode.summary} | {keys} | `{shape(plan)}` |")
         drawn.append(f'    {name}(["{name}"]) --> {name}0["{_label(plan)}"]')

@@ -16,7 +16,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from types import FrameType
@@ -25,11 +25,12 @@ from typing import Any, BinaryIO
 from agentflow.agents.entrypoint import Address, Finder
 from agentflow.agents.function import Handler, is_async, wants_context
 from agentflow.agents.own_loop import caught
-from agentflow.agents.wire import Frames, Message, answer_row, error_of, error_row, packed
+from agentflow.agents.wire import Frames, Message, answer_row, emitted_row, error_of, error_row, packed
 from agentflow.core.event import Event
 from agentflow.core.result import Usage
 from agentflow.core.state import Scope, State
 from agentflow.core.values import Json, adopt, check_key
+from agentflow.errors import RunnerStateError
 
 TERMINATED = 128 + signal.SIGTERM
 PARENT_DEATH_SIGNAL = 1  # of Linux's prctl
@@ -135,7 +136,7 @@ class Log:
 
 
 class ProcessContext:
-    """The `ctx` of a handler in a process of its own: as agentflow.engine.step.Context has it."""
+    """The `ctx` of a handler in a process of its own: as agentflow.engine.context.Context has it."""
 
     def __init__(self, channel: Channel, call: Message) -> None:
         row = call["context"]
@@ -148,6 +149,7 @@ class ProcessContext:
         self.session_id: str | None = row["session_id"]
         self.deadline: float = row["deadline"]
         self.config: dict[str, Any] = row["config"]
+        self.input: Json = row["input"]
         self.log = Log(channel, self._call, {})
 
     @property
@@ -159,6 +161,33 @@ class ProcessContext:
     def outputs(self) -> dict[str, dict[str, Json]]:
         """What each agent and nested flow has set so far, by name; asked of the runner each time."""
         return _value_of(self._channel.ask(self._call, "outputs").result())  # type: ignore[no-any-return]
+
+    def send(self, name: str, body: object) -> None:
+        """Send a message to another member of the peer_to_peer flow; the runner keeps it until this step has its answer.
+
+        Raises:
+            RoutingError, InvalidValueError: as in the runner.
+        """
+        _value_of(self._channel.ask(self._call, "send", to=name, body=adopt(body, "ctx.send")).result())
+
+    def emit(self, event: Event) -> str:
+        """Emit an event once this step is done, and return the id of its run; the runner keeps it until then.
+
+        Raises:
+            InvalidEventError, InvalidValueError: the event is not valid, or has an id.
+            EventLimitError, RoutingError, RunnerStateError: as in the runner.
+        """
+        return _value_of(self._channel.ask(self._call, "emit", event=emitted_row(event)).result())  # type: ignore[no-any-return]
+
+    def background(self, work: Coroutine[Any, Any, object]) -> None:
+        """Refuse: the process is another call's when the handler has returned.
+
+        Raises:
+            RunnerStateError: always.
+        """
+        work.close()
+        hint = 'use ctx.emit, an agent with `background = true`, or isolation = "thread"'
+        raise RunnerStateError("ctx.background: nothing goes on in a handler's own process once the handler has returned", hint=hint)
 
     def record_usage(self, **figures: Any) -> None:
         """Add to the run's usage, at once.

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -89,7 +89,7 @@ class Process(asyncio.SubprocessProtocol):
         self._send({"kind": "hello", "call": self._call, "agent": self._agent, "address": asdict(address)})
         self.is_idle = True
 
-    async def ask(self, event: Event, state: State, context: Any) -> State | AgentResult:
+    async def ask(self, event: Event, state: State, context: Any) -> State | Mapping[str, Any] | AgentResult:
         """Have a call answered; the answer is written to `state` where the handler did so.
 
         Raises:
@@ -97,7 +97,7 @@ class Process(asyncio.SubprocessProtocol):
             BaseException: what the handler raised, see `wire.error_of`.
         """
         self._call += 1
-        told = {name: getattr(context, name) for name in ("run_id", "position", "agent", "attempt", "session_id", "deadline")}
+        told = {name: getattr(context, name) for name in ("run_id", "position", "agent", "attempt", "session_id", "deadline", "input")}
         row = {"event": event.to_dict(), "state": state.clone().to_dict(), "context": {**told, "config": dict(context.config)}}
         data = packed({"kind": "call", "call": self._call, **row})
         self.is_idle = False
@@ -140,6 +140,11 @@ class Process(asyncio.SubprocessProtocol):
         try:
             if message["what"] == "outputs":
                 row["value"] = context.outputs
+            elif message["what"] == "emit":
+                row["value"] = context.emit(Event.from_dict(message["event"]))
+            elif message["what"] == "send":
+                context.send(message["to"], message["body"])
+                row["value"] = None
             elif message["what"] == "checkpoint":
                 row["value"] = await context.checkpoint()
             else:

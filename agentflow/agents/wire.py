@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from agentflow import errors
+from agentflow.core.event import Event, accept, require_no_id
 from agentflow.core.failure import failure_of
 from agentflow.core.result import AgentResult, Usage
 from agentflow.core.state import REMOVED, Scope, State
@@ -72,14 +73,16 @@ def answer_row(agent: str, returned: object, state: State, scope: Scope) -> Mess
     if isinstance(returned, Mapping) and returned is not state:
         for key, value in returned.items():
             state[key] = value
+        row["told"] = list(returned)
     elif returned is not None and returned is not state:
         told = f"agent `{agent}` returned {type(returned).__name__}"
         raise AgentAnswerError(told, hint="return a State, a mapping, an AgentResult or None")
     row["patch"] = _patch_row(state, scope)
+    row["same"] = {key: state[key] for key in row.get("told", []) if key not in row["patch"]["data"]}  # returned, and there already
     return row
 
 
-def answer_of(row: Message, state: State) -> State | AgentResult:
+def answer_of(row: Message, state: State) -> State | Mapping[str, Any] | AgentResult:
     """Do to a state what a handler did to its own, and return what stands for the handler's answer."""
     if "state" in row:
         state = State(row["state"]["data"], row["state"]["meta"])
@@ -89,7 +92,8 @@ def answer_of(row: Message, state: State) -> State | AgentResult:
             mapping.update(set_)
             for key in removed:
                 mapping.pop(key, None)
-    return AgentResult(state, **row["result"]) if "result" in row else state
+    told = state if "told" not in row else {key: state[key] if key in row["patch"]["data"] else row["same"][key] for key in row["told"]}
+    return AgentResult(told, **row["result"]) if "result" in row else told
 
 
 def _patch_row(state: State, scope: Scope) -> Message:
@@ -101,6 +105,21 @@ def _patch_row(state: State, scope: Scope) -> Message:
         "meta": {key: value for key, value in meta.items() if value is not REMOVED},
         "removed_meta": [key for key, value in meta.items() if value is REMOVED],
     }
+
+
+# --- events ---
+
+
+def emitted_row(event: Event) -> Message:
+    """Return an event that a handler emits as a message has it: `Event.from_dict` reads it.
+
+    Raises:
+        InvalidEventError, InvalidValueError: it is not valid, or has an id.
+    """
+    require_no_id(event)
+    accept(event, "", float)
+    row = {"target": event.target, "data": event.data, "metadata": event.metadata}
+    return {**row, "session_id": event.session_id, "timestamp": event.timestamp}
 
 
 # --- errors ---

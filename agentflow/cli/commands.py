@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # rich costs more than the rest of --help together
     pretty_exceptions_enable=False,
-    help="Run agents as one TOML file says: route, collaborative, sequential, loop or mixed.",
+    help="Run agents as one TOML file says.",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look into a configuration.")
 app.add_typer(config_app, name="config")
@@ -161,7 +161,7 @@ def schema(*, debug: Debug = False) -> None:
 def plan(
     config: Config = None, *, is_json: Json = False, overrides: Overrides = None, handlers: Import = False, debug: Debug = False
 ) -> None:
-    """Print the compiled tree, with the worst-case number of calls."""
+    """Print the compiled tree and what is sure of it before it runs: worst case, loops, joins, errors, and a checklist."""
     from agentflow.cli.plans import show_plan
 
     show_plan(config, set_keys(overrides), is_json=is_json, has_handlers=handlers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 from agentflow.cli import terminal
 from agentflow.cli.events import Entry, EventSource
 from agentflow.cli.exits import Exit, code_of
+from agentflow.cli.further import failed_of, further, outcome, told_of
 from agentflow.cli.signals import handled
 from agentflow.config.journal import IN_MEMORY
 from agentflow.core.event import Event
@@ -75,8 +76,11 @@ Work: TypeAlias = Event | str | Resumption | Fork  # one event, the name of wher
 class Outlet(Protocol):
     """Where a conductor hands on what became of runs."""
 
-    def show(self, result: RunResult) -> bool:
-        """Take a result, and say whether anybody can read it; if not, the rest is cancelled."""
+    def show(self, result: RunResult, children: Sequence[RunResult] = ()) -> bool:
+        """Take a result, with those of the further events that came of it, and say whether anybody can read it.
+
+        If not, the rest is cancelled.
+        """
 
     def rest(self, view: RunView, ahead: RunRow | None, *, is_kept: bool) -> None:
         """Take a run that is paused, or waits behind one that is `ahead`; one that is not kept is gone when the command ends."""
@@ -264,19 +268,24 @@ class Conductor:
             self._aside.append(handle)
             self._held |= {session} if session is not None else set()
             return
+        children = await further(handle, self._open, self._aside) if isinstance(found, RunResult) else []
         self._open.pop(handle.run_id, None)
         if isinstance(found, RunResult):
-            self._hand(found)
+            self._hand(found, children)
         elif self._is_stopping:
             terminal.note(terminal.safe(f"{handle.run_id} is not done, and recorded; `agentflow resume {handle.run_id}` goes on with it"))
         else:
             shown = terminal.show_error(found)
             self._count(shown if isinstance(found, MissingAgentError) else Exit.FAILED)
 
-    def _hand(self, result: RunResult) -> None:
+    def _hand(self, result: RunResult, children: Sequence[RunResult]) -> None:
         self._count(code_of(result.status, result.reason, is_strict=self._terms.is_strict))
-        if not self._outlet.show(result):
+        if self._terms.is_strict and failed_of(children):
+            self._count(Exit.FAILED)
+        if not self._outlet.show(result, children):
             self._cancel("interrupted")
+        if children and not self._terms.is_quiet:
+            terminal.note(terminal.safe(told_of(result, children)))
         if result.status == "partial" and not self._terms.is_quiet:
             failed = ", ".join(result.errors) or "a branch"
             terminal.note(terminal.safe(f"warning: {result.run_id} completed in part; failed: {failed}"))
@@ -304,7 +313,8 @@ class Conductor:
         self._stop_taking()
         self._cancelling = reason
         for handle in list(self._open.values()):
-            handle.cancel(reason)
+            for one in (handle, *handle.children):
+                one.cancel(reason)
 
     def _on_timeout(self) -> None:
         self._ended_by = self._ended_by or Exit.TIMED_OUT
@@ -345,21 +355,6 @@ class Conductor:
 def _session_of(event: Event | AgentflowError) -> str:
     told = event.session_id or event.metadata.get("session_id") if isinstance(event, Event) else None
     return told or ""
-
-
-async def outcome(handle: RunHandle) -> RunResult | AgentflowError | None:
-    """Wait until nothing of a run goes on; return its result, why it goes on here no more, or None when it rests."""
-    while await handle.wait() == "running":
-        pass  # it was paused, and is not any more
-    asking = asyncio.get_running_loop().create_task(handle.result())
-    await asyncio.wait({asking}, timeout=0)
-    if not asking.done():
-        asking.cancel()
-        return None
-    try:
-        return asking.result()
-    except AgentflowError as error:
-        return error
 
 
 async def _is_anything_left(others: set[threading.Thread]) -> bool:

@@ -58,7 +58,7 @@ class Found:
         store = app.store_of(self.choice, is_reader=is_reader)
         await store.open()
         try:
-            yield store, History(store, app.compile_rule, self._function)
+            yield store, History(store, app.compile_rule, self._function, app.compile_schema)
         finally:
             await store.close()
 

@@ -12,8 +12,9 @@ from rich.tree import Tree
 
 from agentflow.cli.progress import cause, duration, ending, tries
 from agentflow.cli.terminal import safe
+from agentflow.core.diagram import source_told
 from agentflow.core.outcome import COMPENSATION, HANDLER
-from agentflow.core.plan import Branch, Call, Loop, Node, Par, children
+from agentflow.core.plan import Branch, Call, Loop, Map, Node, Par
 from agentflow.core.records import (
     ApprovalGranted,
     ApprovalRejected,
@@ -35,6 +36,7 @@ from agentflow.core.records import (
     WorkflowPaused,
     WorkflowResumed,
 )
+from agentflow.core.spending import ITEM, marks_of, nodes_above
 
 MOST_RUNS = 8
 MOST_ROWS = 40  # of one run; of more the last are shown
@@ -139,20 +141,17 @@ class LiveTree:
             self.begin()
 
     def _begin_row(self, picture: Picture, fact: StepStarted | ApprovalRequested, status: str, told: str = "") -> None:
-        """Add a step's row, and those it stands under: flows, phases and rounds, as the plan names them."""
-        node: Node | None = self._plan()
-        at = "0"
+        """Add a step's row, and those it stands under: flows, phases, rounds and items, as the plan names them."""
+        node, at = None, ""
         above: dict[str, Row] = {}
-        for mark in _marks(fact.position):
-            label = _title(node, at) if node is not None else ""
-            if label:
+        for at, node in nodes_above(self._plan(), fact.position):
+            label = _title(node, at)
+            if label and at != fact.position:
                 above[at] = Row(label)
-            at += mark
-            node = _below(node, mark)
-        if node is None or (isinstance(node, Call) and node.agent == fact.agent):  # else the run walks another plan
+        if at != fact.position or (isinstance(node, Call) and node.agent == fact.agent):  # else the run walks another plan
             for place, row in above.items():
                 picture.rows.setdefault(place, row)
-        picture.rows[fact.position] = Row(fact.agent + _phase(fact.position), status, told)
+        picture.rows[fact.position] = Row(fact.agent + _where(fact.position), status, told)
 
     def _set(self, picture: Picture, position: str, status: str, told: str) -> None:
         row = picture.rows.setdefault(position, Row(position))
@@ -198,47 +197,31 @@ def _line(row: Row) -> Text:
     return line
 
 
-def _marks(position: str) -> list[str]:
-    """Return the steps from the root to a position: `0.2#3` is `.2`, `#3`; none to one of the phases after the main one."""
-    marks: list[str] = []
-    if not position.startswith("0"):
-        return marks
-    for char in position[1:]:
-        if char in ".#":
-            marks.append(char)
-        else:
-            marks[-1] += char
-    return marks
-
-
-def _below(node: Node | None, mark: str) -> Node | None:
-    """Return the node one step down, None where the plan has none: the event runs through another flow."""
-    if node is None:
-        return None
-    parts = children(node)
-    index = 0 if mark.startswith("#") else int(mark[1:])
-    return parts[index] if index < len(parts) else None
-
-
 def _title(node: Node, at: str) -> str:
     """Return what a node that holds steps is called, "" when it needs no row of its own."""
     if isinstance(node, Call) or at == "0":
         return ""
-    if node.flow is not None:
-        return f"{node.flow.name} ({node.flow.mode})"
-    if isinstance(node, Branch | Loop):
-        return ""
-    if "#" in at.rpartition(".")[2]:
-        return f"round {at.rpartition('#')[2]}"
+    mark, number = list(marks_of(at))[-1]
+    title = f"{node.flow.name} ({node.flow.mode})" if node.flow is not None else ""
+    if mark == ITEM:
+        return f"item {number}" + (f": {title}" if title else "")
+    if title or isinstance(node, Branch | Loop):
+        return title
+    if mark == "#":
+        return f"round {number}"
+    if isinstance(node, Map):
+        return source_told(node)
     return "all at once" if isinstance(node, Par) else "one after another"
 
 
-def _phase(position: str) -> str:
-    """Return what a step of a phase after the main one does, "" for one of the main phase."""
+def _where(position: str) -> str:
+    """Return what is told of a step beside its agent: the item it is for, or what it does after the main phase; "" for most."""
     if position.startswith(COMPENSATION):
         return f" (undoes {position[1:]})"
+    if position.endswith("]"):
+        return f" (item {position.rpartition('[')[2][:-1]})"
     return " (handles the failure)" if position == HANDLER else ""
 
 
 def _is_below(position: str, at: str) -> bool:
-    return position.startswith(at) and position[len(at) : len(at) + 1] in (".", "#")
+    return position.startswith(at) and position[len(at) : len(at) + 1] in (".", "#", ITEM)

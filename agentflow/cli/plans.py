@@ -9,6 +9,7 @@ from pathlib import Path
 from agentflow import app
 from agentflow.cli import terminal
 from agentflow.cli.exits import Exit
+from agentflow.cli.proofs import proof_lines, proofs_row, surroundings_of
 from agentflow.cli.run import warn, with_handlers
 from agentflow.cli.sources import config_file
 from agentflow.cli.tables import toml_value, written
@@ -19,9 +20,10 @@ from agentflow.config.display import quoted
 from agentflow.config.layers import Origin
 from agentflow.config.roster import agent_rows
 from agentflow.config.source import reason_of
-from agentflow.core.bounds import bounds_of, nodes_in
+from agentflow.core.bounds import nodes_in
 from agentflow.core.diagram import mermaid
-from agentflow.core.plan import Node, to_dict
+from agentflow.core.plan import Node
+from agentflow.core.plan_rows import to_dict
 
 MOST_NODES = 100_000
 
@@ -47,29 +49,21 @@ def compiled(config: Path | None, overrides: dict[str, str], *, has_handlers: bo
 
 
 def show_plan(config: Path | None, overrides: dict[str, str], *, is_json: bool, has_handlers: bool) -> None:
-    """Print the compiled tree and its worst case.
+    """Print the compiled tree, its worst case, and what else is sure of it before it runs.
 
     Raises:
         AgentflowError: there is no plan, or it is too large for JSON.
     """
     project, plan = compiled(config, overrides, has_handlers=has_handlers)
-    worst = bounds_of(plan)
+    surroundings = surroundings_of(project)
     if is_json:
         if nodes_in(plan) > MOST_NODES:
             raise PlanSizeError(f"the plan has more than {MOST_NODES:,} nodes", hint="print it as text: leave --json out")
-        flow = project.config.orchestration
-        row = {"name": project.config.agent_flow.name, "mode": flow.mode, "worst_case_calls": worst.calls, "worst_case_steps": worst.steps}
-        row |= {
-            "worst_case_hops": worst.hops,
-            "worst_case_seconds": None if worst.wall_s is None else round(worst.wall_s, 3),
-            "plan": to_dict(plan),
-        }
+        told = {"name": project.config.agent_flow.name, "mode": project.config.orchestration.mode}
+        row = {**told, **proofs_row(plan, surroundings), "plan": to_dict(plan)}
         terminal.out(terminal.as_json(row, is_indented=True))
         return
-    terminal.out(terminal.safe("\n".join(lines_of(plan))))
-    terminal.out("")
-    seconds = "unbounded" if worst.wall_s is None else f"{worst.wall_s:,.10g} s"
-    terminal.out(f"worst case: {worst.calls:,} calls ({worst.steps:,} without retries), {worst.hops:,} hand-offs, {seconds}")
+    terminal.out(terminal.safe("\n".join([*lines_of(plan), "", *proof_lines(plan, surroundings)])))
 
 
 def visualize(config: Path | None, output: Path | None, overrides: dict[str, str], *, has_handlers: bool) -> None:

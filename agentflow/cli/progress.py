@@ -12,10 +12,14 @@ from agentflow.core.records import (
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
+    BranchTaken,
     Fact,
     FallbackTaken,
     JoinClosed,
     LoopEnded,
+    MapBegun,
+    PlanCreated,
+    PlanRevised,
     Record,
     StepAbandoned,
     StepCompleted,
@@ -115,8 +119,30 @@ def line_of(record: Record) -> str:
             return f"{position}  join closed with {len(counted)} branch{'es' * (len(counted) != 1)}: {reason}"
         case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() as fact:
             return _line_of_approval(fact)
+        case PlanCreated() | PlanRevised() as fact:
+            return _line_of_plan(fact)
         case _:
             return _line_of_run(record.fact)
+
+
+def choice_of(fact: Fact) -> str:
+    """Return in words what was chosen, of a record that has no line while it runs; "" of all others."""
+    match fact:
+        case BranchTaken(position=position, case=case, name=name):
+            return f"{position}  takes case {case}" + (f": {name}" if name else "")
+        case MapBegun(position=position, items=items):
+            return f"{position}  begins with {', '.join(items)}"
+        case _:
+            return ""
+
+
+def _line_of_plan(fact: PlanCreated | PlanRevised) -> str:
+    rows = fact.steps if isinstance(fact.steps, list) else []
+    steps = ", ".join(str(row.get("id", "")) for row in rows if isinstance(row, dict))
+    if isinstance(fact, PlanCreated):
+        return f"{fact.position}  plan: {steps or 'nothing to do'}"
+    old = ", ".join(map(str, fact.old)) if isinstance(fact.old, list) else ""
+    return f"{fact.position}  plan revised: {steps or 'nothing more'}" + (f" in the place of {old}" if old else "")
 
 
 def _line_of_approval(fact: ApprovalFact) -> str:

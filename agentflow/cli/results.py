@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TextIO
 
 from agentflow.cli.progress import duration, ending
@@ -40,9 +40,17 @@ class Results:
         """Whether nothing was taken in yet."""
         return self._count == 0
 
-    def add(self, result: RunResult) -> bool:
-        """Take in one result; False when stdout cannot be written any more, as `failure` says."""
-        self._put(result.to_dict, lambda: block(result, self.agents))
+    def add(self, result: RunResult, children: Sequence[RunResult] = ()) -> bool:
+        """Take in one result, as JSON with those of its `children` if there are any.
+
+        False when stdout cannot be written any more, as `failure` says.
+        """
+
+        def row() -> dict[str, Json]:
+            told: list[Json] = [child.to_dict() for child in children]
+            return {**result.to_dict(), **({"children": told} if told else {})}
+
+        self._put(row, lambda: block(result, self.agents))
         return self.failure is None
 
     def rest(self, view: RunView) -> None:

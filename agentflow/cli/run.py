@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from inspect import signature
@@ -88,12 +89,13 @@ class Stage:
     hint: Hint
     is_debug: bool = False
 
-    def show(self, result: RunResult) -> bool:
+    def show(self, result: RunResult, children: Sequence[RunResult] = ()) -> bool:
         """Show a result, and say whether stdout can still be written."""
-        self.shown.settle(result.run_id)
-        if self.is_debug:
-            trace(result)
-        return self.results.add(result)
+        for one in (result, *children):
+            self.shown.settle(one.run_id)
+            if self.is_debug:
+                trace(one)
+        return self.results.add(result, children)
 
     def rest(self, view: RunView, ahead: RunRow | None, *, is_kept: bool) -> None:
         """Show a run that is paused, or waits behind one that is `ahead`, and say how it goes on, if it can."""

@@ -67,7 +67,8 @@ class Blueprint:
             'entrypoint = "handlers"  # handlers.py beside this file',
             "",
         ]
-        lines += ["[orchestration]", f"mode = {toml_value(self.mode)}  # route, collaborative, sequential, loop or mixed"]
+        others = "others have keys of their own: agentflow explain AF0201"
+        lines += ["[orchestration]", f"mode = {toml_value(self.mode)}  # route, collaborative, sequential, loop or mixed; {others}"]
         lines += self._figures()
         for name in self.agents:
             header = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
@@ -75,12 +76,12 @@ class Blueprint:
         return "\n".join(lines) + "\n"
 
     def _figures(self) -> list[str]:
-        """Return the lines of [orchestration] below the mode: what any of the five modes needs."""
+        """Return the lines of [orchestration] below the mode: what any of the first five modes needs."""
         lines = [f"timeout_seconds = {self.timeout_s:g}", f"max_iterations = {self.max_iterations}"]
         lines += [f"failure_threshold = {self.failure_threshold:g}", f"max_concurrency = {self.max_concurrency}"]
         return [
             *lines,
-            "# The keys below are there for every mode, so that changing the word above is enough.",
+            "# The keys below are there for all of these five, so that changing the word above is enough.",
             "# `agentflow validate` warns (AF0290) of those that the mode of the moment does not use.",
             f"default_agent = {toml_value(self.agents[0])}  # route: for events that name no target",
             f"collaborative_agents = {toml_value(self.collaborative or self.agents)}  # collaborative and mixed: all at once",

@@ -32,11 +32,13 @@ def _agent(row: Mapping[str, object]) -> list[str]:
     reached = {True: "reached by the main flow", False: "not reached by the main flow", None: "the main flow has mistakes"}
     state = ", ".join([*([] if row["enabled"] else ["disabled"]), reached[row["reached"]]])  # type: ignore[index]
     lines = [f"{row['name']}  ({state})"]
-    capabilities = ", ".join(map(str, row["capabilities"]))  # type: ignore[call-overload]
+    keys = {name: row[name] and ", ".join(row[name]) for name in ("capabilities", "reads", "writes")}  # type: ignore[arg-type]
     told = {
         "role": row["role"],
         "description": row["description"],
-        "capabilities": capabilities,
+        "capabilities": keys["capabilities"],
+        "reads": keys["reads"],
+        "writes": "nothing" if row["writes"] == [] else keys["writes"],
         "version": row["version"],
         "handler": row["handler"] or "not named in the file",
     }

@@ -9,7 +9,7 @@ from contextlib import suppress
 from agentflow.cli import terminal
 from agentflow.cli.exits import Exit, code_of
 from agentflow.cli.journals import Place
-from agentflow.cli.progress import line_of
+from agentflow.cli.progress import choice_of, line_of
 from agentflow.cli.tables import state_told
 from agentflow.core.records import Record, WorkflowCancelled, WorkflowCompleted, WorkflowFailed
 from agentflow.core.run_row import RunFilter, RunRow
@@ -69,7 +69,7 @@ async def following(history: History, run_id: str) -> AsyncIterator[Record]:
 
 def line(record: Record, began: float) -> str:
     """Return a record on one line: its number, when it was written after the first one, and what it says."""
-    told = line_of(record) or " ".join(filter(None, (record.type, str(getattr(record.fact, "position", "")))))
+    told = line_of(record) or choice_of(record.fact) or " ".join(filter(None, (record.type, str(getattr(record.fact, "position", "")))))
     return f"{record.seq:>5}  {f'+{record.at - began:.3f}':>10} s  {told}".replace("\n", " ")
 
 

@@ -16,6 +16,7 @@ from agentflow.config.unknown import Guesses, closest
 MOST_ROUNDS = 8
 MOST_DIAGNOSTICS = 500
 NAME_KEY = "[key]"
+NAMES = "names are 1 to 64 of: letters A-Z a-z, digits, `_`, `-`, `.`"
 
 _TYPE_NAMES = {bool: "a boolean", int: "an integer", float: "a float", str: "a string"}
 _TYPE_NAMES |= {list: "an array", dict: "a table"}
@@ -94,9 +95,8 @@ def _missing(path: KeyPath) -> Diagnostic:
 def _bad_name(path: KeyPath) -> Diagnostic:
     name = str(path[-1])
     strange = next((char for char in name if is_unusual(char)), "")
-    advice = "names are 1 to 64 of: letters A-Z a-z, digits, `_`, `-`, `.`"
     reason = f" has {character_name(strange)}" if strange else " is not a valid name"
-    return Diagnostic("AF0104", f"{quoted(name)}{reason}", path, "key", advice)
+    return Diagnostic("AF0104", f"{quoted(name)}{reason}", path, "key", NAMES)
 
 
 def _refused(fault: Fault, path: KeyPath) -> Diagnostic:
@@ -110,6 +110,8 @@ def _refused(fault: Fault, path: KeyPath) -> Diagnostic:
         return Diagnostic("AF0104", f"{name} = {quoted(fault.value)} {fault.message}", path, help=advice)
     if fault.kind == "literal_error" and isinstance(fault.value, str):
         return _not_one_of(fault, path, name)
+    if fault.kind == "string_pattern_mismatch":
+        return Diagnostic("AF0104", f"{name} = {quoted(fault.value)} is not a valid name", path, help=NAMES)
     if fault.kind in _BOUNDS:
         message = f"{name} must be {_BOUNDS[fault.kind]} {_number(fault.bound)}, not {_number(fault.value)}"
         return Diagnostic("AF0104", message, path)
@@ -117,7 +119,9 @@ def _refused(fault: Fault, path: KeyPath) -> Diagnostic:
         return Diagnostic("AF0104", f"{name} must be a finite number", path)
     if fault.kind == "float_type" and type(fault.value) is int:
         return Diagnostic("AF0104", f"{name} is too large", path)
-    wanted = _WANTED.get(fault.kind) or (shape.noun if shape else "another type")
+    has_forms = shape is not None and bool(shape.forms)
+    wanted = "" if has_forms else _WANTED.get(fault.kind, "")
+    wanted = wanted or (shape.noun if shape else "another type")
     message = f"{name} must be {wanted}, not {_type_name(fault.value)}"
     return Diagnostic("AF0103", message, path, help=conversion(fault.value, wanted, str(path[-1])))
 
@@ -174,9 +178,10 @@ def _retries_said_twice(config: Config, repairs: Repairs) -> Iterator[Diagnostic
 
 def _approvals_without_need(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
     """Yield each time limit of an approval that no step waits for: a mistake, unless the approval was switched off in so many words."""
+    asking = {step.agent for flow in _flows(config).values() for step in flow.steps if step.requires_approval}
     for name, agent in config.agents.items():
         path: KeyPath = ("agents", name)
-        is_told = agent.requires_approval or repairs.is_broken((*path, "requires_approval"))
+        is_told = agent.requires_approval or name in asking or repairs.is_broken((*path, "requires_approval"))
         if is_told or "approval_timeout_seconds" not in agent.given:
             continue
         where = repairs.original((*path, "approval_timeout_seconds"))

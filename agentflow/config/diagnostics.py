@@ -144,3 +144,8 @@ def _escaped(text: str) -> str:
 
 def _property(value: str | int) -> str:
     return _escaped(str(value)).replace(":", "%3A").replace(",", "%2C")
+
+
+def in_order_of(diagnostic: Diagnostic) -> tuple[bool, str, int, int]:
+    """Return what diagnostics are sorted by: errors first, then by their places."""
+    return diagnostic.severity != "error", diagnostic.file or "", diagnostic.line or 0, diagnostic.column or 0

@@ -14,48 +14,14 @@ _SECTIONS = frozenset(
         "mcp",
     }
 )
-_FLOW_KEYS = frozenset(
-    {
-        "keep",
-        "aggregate",
-        "state_schema",
-        "max_events",
-        "synthesizer",
-        "allow_override",
-        "steps",
-        "map",
-        "over",
-        "reduce",
-        "map_failures",
-        "planner",
-        "workers",
-        "max_tasks",
-        "supervisor",
-        "agents",
-        "max_rounds",
-        "max_depth",
-        "max_messages",
-        "replanner",
-        "max_replans",
-        "branches",
-        "nodes",
-        "edges",
-        "max_visits",
-        "entry",
-    }
-)
+_FLOW_KEYS = frozenset({"keep", "allow_override"})
 _AGENT_KEYS = frozenset(
     {
-        "background",
-        "output_schema",
         "max_input_chars",
         "llm",
         "strategy",
         "max_steps",
         "tools",
-        "reads",
-        "writes",
-        "subscribes",
         "output_key",
         "optional",
         "max_input_tokens",

@@ -1,8 +1,8 @@
 """The models of the configuration: which sections and keys there are, their types, bounds and defaults.
 
-With section.py, policies.py, schedules.py, serving.py, mqtt.py, references.py and telemetry.py, the one module that imports
-pydantic, and the one source of the JSON Schema, of the reference page and of the "did you mean" of the loader. Durations are
-seconds, as integers or floats.
+With section.py, policies.py, patterns.py, schedules.py, serving.py, mqtt.py, references.py and telemetry.py, the one module that
+imports pydantic, and the one source of the JSON Schema, of the reference page and of the "did you mean" of the loader. Durations
+are seconds, as integers or floats.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from agentflow.config.advice import is_reference, journal_fault
 from agentflow.config.mqtt import MqttConfig
+from agentflow.config.patterns import ContractKeys, PatternKeys, Retries
 from agentflow.config.policies import (
     BudgetConfig,
     CacheConfig,
@@ -35,16 +36,13 @@ from agentflow.config.policies import (
 from agentflow.config.references import Secret
 from agentflow.config.references import SecretReference as SecretReference
 from agentflow.config.schedules import ScheduleConfig
-from agentflow.config.section import ADVICE, Count, Name, Seconds, Section
+from agentflow.config.section import ADVICE, FORMS, ONE, TABLE, Count, Name, Seconds, Section
 from agentflow.config.section import LARGEST as LARGEST
 from agentflow.config.serving import ServeConfig
 from agentflow.config.telemetry import TelemetryConfig
 
-WORD, TABLE = "<word>", "<table>"
 MOST_TOLD = 1000
 FUNCTION, MODULE = "function_reference", "module_reference"
-
-Retries = Annotated[int, Field(ge=0, le=100)]
 
 
 def _mode(value: object) -> object:
@@ -72,11 +70,11 @@ def _journal_url(value: str) -> str:
 
 
 def _merge_form(value: object) -> str:
-    return TABLE if isinstance(value, dict) else WORD
+    return TABLE if isinstance(value, dict) else ONE
 
 
 Merge = Annotated[
-    Annotated[Literal["ordered", "strict"], Tag(WORD)] | Annotated[dict[str, str], Tag(TABLE)],
+    Annotated[Literal["ordered", "strict"], Tag(ONE)] | Annotated[dict[str, str], Tag(TABLE)],
     Discriminator(_merge_form),
 ]
 
@@ -118,8 +116,8 @@ class SwitchRule(Section):
     use: str = Field(description="The name of the flow that then handles the event.")
 
 
-class FlowConfig(Section):
-    """A flow: its mode, the agents it calls, and its bounds."""
+class FlowKeys(Section):
+    """The keys of all flows, and those of the five first modes."""
 
     mode: Annotated[str, BeforeValidator(_mode)] = Field(
         default="route", description="How the agents work together; `collaborate` is read as `collaborative`."
@@ -128,7 +126,7 @@ class FlowConfig(Section):
     max_iterations: Count = Field(default=5, description="loop: the most rounds, at least 1.")
     max_concurrency: Count = Field(default=10, description="How many agents of this flow run at once in one run.")
     failure_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
-        default=0.5, description="collaborative: the flow fails when more than this share (0 to 1) failed."
+        default=0.5, description="collaborative, parallel, map: the flow fails when more than this share (0 to 1) failed."
     )
     retry_attempts: Retries = Field(
         default=0, description="Retries beyond the first try, 0 to 100, for agents without a policy of their own."
@@ -166,14 +164,18 @@ class FlowConfig(Section):
         "cancels what is open and begins after that, `parallel` begins at once. For the main flow only.",
     )
     collaborative_agents: list[str] | None = Field(
-        default=None, description="collaborative, mixed: who works in parallel. Default: all enabled agents."
+        default=None, description="collaborative, mixed: who works in parallel. Default (collaborative): all enabled agents."
     )
     sequential_agents: list[str] | None = Field(
-        default=None, description="sequential, mixed: who works one after the other, in this order."
+        default=None, description="sequential, mixed, pipeline: who works one after the other, in this order."
     )
     loop_agent: str | None = Field(default=None, description="loop: the agent or flow that is repeated.")
     until: str | None = Field(default=None, description="loop: a CEL condition over `state` that ends the loop.")
-    default_agent: str | None = Field(default=None, description="route: the agent that a route flow starts at when it is used as an agent.")
+    default_agent: str | None = Field(
+        default=None,
+        description="route: the agent that a route flow starts at when it is used as an agent. orchestrator_workers, supervisor, "
+        "hierarchical, plan_execute: who takes what names nobody, or nobody known.",
+    )
     retry: RetryConfig | None = Field(default=None, description="The retry policy of the flow's agents.")
     switch: list[SwitchRule] = Field(default=[], description="Rules that hand an event to another flow.")
     options: dict[str, Any] | None = Field(
@@ -181,8 +183,12 @@ class FlowConfig(Section):
     )
 
 
-class AgentConfig(Section):
-    """An agent: the function that answers, what it is for, and its own bounds."""
+class FlowConfig(PatternKeys, FlowKeys):
+    """A flow: its mode, the agents it calls, and its bounds."""
+
+
+class AgentKeys(Section):
+    """The agent itself, and how its failures are met."""
 
     handler: Annotated[str, AfterValidator(_handler)] | None = Field(
         default=None, description="`module:function`. Default: the function registered in Python."
@@ -225,6 +231,10 @@ class AgentConfig(Section):
     queue_timeout_seconds: Seconds | None = Field(
         default=None, description="How long a call waits for its rate limit and a worker, in seconds. Default: no limit."
     )
+
+
+class AgentConfig(ContractKeys, AgentKeys):
+    """An agent: the function that answers, what it is for, and its own bounds."""
 
 
 class JournalConfig(Section):
@@ -282,9 +292,7 @@ class LlmConfig(Section):
     max_tokens: Count | None = Field(default=None, description="The most tokens in one answer. Default: the provider's.")
     timeout_seconds: Seconds | None = Field(default=None, description="The longest time for one request, in seconds. Default: the step's.")
     base_url: str | None = Field(default=None, description="The service's address. Default: the provider's.")
-    api_key: Secret | None = Field(
-        default=None, description='Where the key is kept: `{ env = "NAME" }` or `{ file = "path" }`.'
-    )
+    api_key: Secret | None = Field(default=None, description='Where the key is kept: `{ env = "NAME" }` or `{ file = "path" }`.')
 
 
 class RunnerConfig(Section):
@@ -341,8 +349,8 @@ def validate(data: dict[str, Any]) -> Config | list[Fault]:
 
 def _fault(details: ErrorDetails) -> Fault:
     path = details["loc"]
-    if WORD in path or TABLE in path:
-        path = tuple(part for part in path if part not in {WORD, TABLE})
+    if not FORMS.isdisjoint(path):
+        path = tuple(part for part in path if part not in FORMS)
     context = dict(details.get("ctx", {}))
     advice = str(context.pop(ADVICE, ""))
     return Fault(details["type"], path, details["msg"], details["input"], next(iter(context.values()), None), advice)

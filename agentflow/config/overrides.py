@@ -110,7 +110,7 @@ class Overrides:
         shape, path, rest = root(), KeyPath(), parts
         while rest:
             lowered = [part.lower() for part in rest] if is_variable else rest
-            if shape.kind == "open" or lowered[0] in keys_for_later(path):
+            if shape.kind in {"open", "free"} or lowered[0] in keys_for_later(path):
                 return (*path, *lowered), None
             if shape.kind not in {"table", "names"}:
                 raise UnknownKeyError(f"{quoted(dotted(path))} is {shape.noun} and has no keys")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -91,7 +91,11 @@ def _on_error(value: str) -> str:
 OnError = Annotated[str, AfterValidator(_on_error)]
 
 
-def _json(value: dict[str, Any]) -> dict[str, Any]:
+_Json = TypeVar("_Json")
+
+
+def as_json(value: _Json) -> _Json:
+    """Refuse a value that JSON cannot hold."""
     waiting: list[object] = [value]
     while waiting:
         one = waiting.pop()
@@ -105,5 +109,5 @@ def _json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Output = Annotated[dict[str, Any], AfterValidator(_json)]
+Output = Annotated[dict[str, Any], AfterValidator(as_json)]
 Tokens = Annotated[int, Field(ge=0, le=LARGEST)]

@@ -16,6 +16,8 @@ def agent_rows(config: Config, plan: Node | None) -> list[dict[str, Json]]:
             "role": agent.role,
             "description": agent.description,
             "capabilities": list(agent.capabilities),
+            "reads": None if agent.reads is None else list(agent.reads),
+            "writes": None if agent.writes is None else list(agent.writes),
             "version": agent.version,
             "handler": agent.handler,
             "enabled": agent.enabled,

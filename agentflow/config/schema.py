@@ -17,6 +17,10 @@ _PAGE = {
     "[orchestration.retry]": "RetryConfig",
     "[[orchestration.switch]]": "SwitchRule",
     "[orchestration.budget]": "BudgetConfig",
+    "[[orchestration.steps]]": "StepConfig",
+    "[[orchestration.branches]]": "BranchConfig",
+    "[[orchestration.nodes]]": "NodeConfig",
+    "[[orchestration.edges]]": "EdgeConfig",
     "[agents.<name>]": "AgentConfig",
     "[agents.<name>.rate_limit]": "RateLimitConfig",
     "[agents.<name>.circuit_breaker]": "CircuitBreakerConfig",
@@ -114,7 +118,7 @@ def _type(node: dict[str, Any]) -> str:
         return f"array of {_type(node['items'])}s"
     if "$ref" in node or node.get("type") == "object":
         return "table"
-    return f"{node['type']}{_bounds(node)}"
+    return f"{node['type']}{_bounds(node)}" if "type" in node else "any value"
 
 
 def _bounds(node: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 NAME = re.compile(NAME_PATTERN)
 LARGEST = 2**63 - 1
 ADVICE = "advice"  # what to do about a refused value, in the context of its error
+ONE, SEVERAL, TABLE = "<word>", "<array>", "<table>"  # the forms that a value of several may have, as its error's path names them
+FORMS = frozenset({ONE, SEVERAL, TABLE})
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -25,4 +27,9 @@ class Section(BaseModel):
     @property
     def given(self) -> frozenset[str]:
         """Return the keys that a file, the environment or the command line sets."""
-        return frozenset(self.model_fields_set)
+        return frozenset(key_of(type(self), name) for name in self.model_fields_set)
+
+
+def key_of(table: type[Section], name: str) -> str:
+    """Return the key that files have for a field: some keys are words of Python."""
+    return table.model_fields[name].alias or name

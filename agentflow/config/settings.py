@@ -10,7 +10,7 @@ from agentflow.config.display import MASK, KeyPath, dotted
 from agentflow.config.layers import Origin
 from agentflow.config.model import Config
 from agentflow.config.secret import is_secret, without_user_info
-from agentflow.config.section import Section
+from agentflow.config.section import Section, key_of
 
 _VARIABLE = re.compile(r"\$\{(\w+)")
 
@@ -33,8 +33,8 @@ def settings_of(config: Config, origin: Callable[[KeyPath], Origin], written: Ca
 
 def _leaves(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
     if isinstance(value, Section):
-        for key, inner in value:
-            yield from _leaves(inner, (*path, key))
+        for name, inner in value:
+            yield from _leaves(inner, (*path, key_of(type(value), name)))
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, (*path, str(key)))

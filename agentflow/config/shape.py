@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from agentflow.config.display import KeyPath
 from agentflow.config.model import Config
-from agentflow.config.section import Section
+from agentflow.config.section import Section, key_of
 
-Kind = Literal["table", "names", "list", "text", "integer", "number", "boolean", "open"]
+Kind = Literal["table", "names", "free", "list", "text", "integer", "number", "boolean", "open"]
 
 _PLAIN: dict[object, Kind] = {str: "text", int: "integer", float: "number", bool: "boolean"}
 NOUNS: dict[Kind, str] = {
@@ -23,21 +23,26 @@ NOUNS: dict[Kind, str] = {
     "integer": "an integer",
     "number": "a number",
     "boolean": "true or false",
-    "open": "a string or a table",
+    "free": "a table",
+    "open": "any value",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What may stand at one place: a table with known keys, tables by name, a list, or a plain value."""
+    """What may stand at one place: a table with known keys, tables by name, a list, a plain value, or one of several `forms`.
+
+    `names` are tables by name, `free` is a table of which nothing more is known, `open` is any value, or one of its forms.
+    """
 
     kind: Kind
     keys: Mapping[str, Shape] = field(default_factory=dict)
     item: Shape | None = None
+    forms: tuple[Shape, ...] = ()
 
     def at(self, part: str | int) -> Shape | None:
         """Return the shape of one key or item, or None where there may be none."""
-        if self.kind == "table":
+        if self.kind == "table" or (self.forms and isinstance(part, str)):
             return self.keys.get(part) if isinstance(part, str) else None
         return self.item
 
@@ -46,6 +51,9 @@ class Shape:
         """Return what stands here, in the words of a message."""
         if self.kind == "list" and self.item is not None:
             return "an array of tables" if self.item.kind == "table" else "an array of strings"
+        if self.forms:
+            *others, last = (form.noun for form in self.forms)
+            return f"{', '.join(others)} or {last}"
         return NOUNS[self.kind]
 
 
@@ -86,7 +94,12 @@ def _tables() -> dict[str, Shape]:
     for name, shape in flow.keys.items():
         if shape.kind == "table":
             found[f"orchestration.{name}"] = shape
+        elif shape.kind == "list" and shape.item is not None and shape.item.kind == "table":
+            found[f"[orchestration.{name}]"] = shape.item
     return found
+
+
+_KNOWN: dict[type[Section], Shape] = {}
 
 
 def _of(annotation: Any) -> Shape:
@@ -95,15 +108,29 @@ def _of(annotation: Any) -> Shape:
         return _of(arguments[0])
     if origin in {Union, types.UnionType}:
         choices = [argument for argument in arguments if argument is not type(None)]
-        return _of(choices[0]) if len(choices) == 1 else Shape("open")
+        return _of(choices[0]) if len(choices) == 1 else _either(tuple(map(_of, choices)))
     if origin is Literal:
         return Shape("text")
     if origin is list:
         return Shape("list", item=_of(arguments[0]))
     if origin is dict:
-        item = _of(arguments[1]) if arguments[1] is not Any else Shape("open")
-        return Shape("names", item=item) if item.kind == "table" else Shape("open")
+        item = _of(arguments[1])
+        return Shape("names", item=item) if item.kind == "table" else Shape("free")
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        fields = annotation.model_fields
-        return Shape("table", keys={name: _of(info.annotation) for name, info in fields.items()})
-    return Shape(_PLAIN[annotation])
+        return _table(annotation)
+    return Shape("open" if annotation is Any else _PLAIN[annotation])
+
+
+def _either(forms: tuple[Shape, ...]) -> Shape:
+    """Return the shape of a value that has one of several forms: the keys are those of a table, the item that of an array."""
+    keys = next((form.keys for form in forms if form.kind == "table"), {})
+    return Shape("open", keys, next((form.item for form in forms if form.kind == "list"), None), forms)
+
+
+def _table(section: type[Section]) -> Shape:
+    """Return the shape of a table, once for each: one may hold others of its own kind."""
+    if section not in _KNOWN:
+        keys: dict[str, Shape] = {}
+        _KNOWN[section] = Shape("table", keys=keys)
+        keys.update({key_of(section, name): _of(info.annotation) for name, info in section.model_fields.items()})
+    return _KNOWN[section]

@@ -48,7 +48,9 @@ class Guesses:
         known = list(shape.keys) if shape else []
         self._left -= 1
         owners = [] if key == "extends" else sections_with(key)
-        meant = closest(key, known) if self._left > 0 and not owners else ""
+        is_common = bool(owners) and not owners[0].startswith("[")  # a key of [[tables]] only is as often a slip
+        meant = closest(key, known) if self._left > 0 and not is_common else ""
+        owners = [] if meant else owners
         if any(map(is_unusual, key)):
             return suspicious_key(key, written), meant
         advice = f"it belongs in [{owners[0]}]" if owners else self._advice(key, table, known, meant)

@@ -1,4 +1,4 @@
-"""Append: what goes into a store in one commit for one run, all or nothing."""
+"""Append: what goes into a store in one commit for one run, and for those it brings forth with it, all or nothing."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Append:
         plan: hash and JSON of the run's plan; a store keeps one for each hash.
         snapshot: the state after a seq, as (seq, body); replaces the run's older one.
         is_new: the run begins with this append: its event must be new to the store.
+        also: appends for other runs that are written with this one, or not at all; none of them has others of its own.
     """
 
     run_id: str
@@ -33,3 +34,4 @@ class Append:
     plan: tuple[str, bytes] | None = None
     snapshot: tuple[int, bytes] | None = None
     is_new: bool = False
+    also: tuple[Append, ...] = ()

@@ -345,6 +345,8 @@ def _write_completed(fact: StepCompleted) -> bytes:
         told = f'{told},"route":{dumps(fact.route)}'
     if fact.usage is not None:
         told = f'{told},"usage":{_plain(fact.usage)}'
+    if fact.emitted:
+        told = f'{told},"emitted":{_listed(fact.emitted)}'
     return f"{told}}}".encode("utf-8", "replace")
 
 

@@ -128,6 +128,11 @@ class Event:
         return content.id
 
     @property
+    def has_id(self) -> bool:
+        """Whether its id was given, or has been made because somebody asked for it."""
+        return self._content.id is not None
+
+    @property
     def data(self) -> dict[str, Any]:
         """The event's data; a copy of this view's own, made when first read."""
         own = self._own
@@ -297,6 +302,16 @@ def _timed(content: _Content, now: Callable[[], float]) -> _Content:
     timed = _Content(content.target, content.data, content.metadata, content.session_id, content.id, timestamp)
     timed.fault = content.fault
     return timed
+
+
+def require_no_id(event: object) -> None:
+    """Refuse an event with an id, where that is made of the step that emits it.
+
+    Raises:
+        InvalidEventError: it has one.
+    """
+    if isinstance(event, Event) and event.has_id:
+        raise InvalidEventError("an event that a handler emits has no id of its own", hint="leave `id` out: it is made of the step's key")
 
 
 def first_scope(event: Event) -> Scope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agentflow.core.event import Event
@@ -16,21 +17,28 @@ if TYPE_CHECKING:
 
 
 class RunFacts:
-    """What conditions may ask about, as it stands in one scope of a walk: a parallel branch sees nothing of its siblings."""
+    """What conditions may ask about, as it stands in one scope of a walk: a parallel branch sees nothing of its siblings.
 
-    __slots__ = ("_event", "_scope")
+    `given` is the event data that the part of the plan was given in place of the event's own; None for that.
+    """
 
-    def __init__(self, event: Event, scope: Scope) -> None:
+    __slots__ = ("_event", "_given", "_scope")
+
+    def __init__(self, event: Event, scope: Scope, given: Mapping[str, Json] | None = None) -> None:
         self._event = event
         self._scope = scope
+        self._given = given
 
     def fact(self, root: str, path: tuple[str, ...]) -> object:
         """Return the value at a path below `state`, `meta`, `event` or `outputs`, or MISSING."""
         value, rest = self._top(root, path)
         for part in rest:
-            if not isinstance(value, dict) or part not in value:
+            if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+                value = value[int(part)]
+            elif isinstance(value, dict) and part in value:
+                value = value[part]
+            else:
                 return MISSING
-            value = value[part]
         return value
 
     def _top(self, root: str, path: tuple[str, ...]) -> tuple[object, tuple[str, ...]]:
@@ -46,7 +54,8 @@ class RunFacts:
             if path:
                 return outputs[path[0]].values() if path[0] in outputs else MISSING, path[1:]
             return {name: patch.values() for name, patch in outputs.items()}, ()
-        return self._event.fields(path[0] if path else None), path
+        fields = self._event.fields(path[0] if path else None)
+        return (fields if self._given is None or (path and path[0] != "data") else {**fields, "data": self._given}), path
 
 
 def first_true(node: Branch, facts: RunFacts) -> int:
@@ -59,7 +68,8 @@ def first_true(node: Branch, facts: RunFacts) -> int:
         if condition.holds(facts):
             return index
     if len(node.cases) == len(node.conditions):
-        raise RuleError("none of the branch's conditions holds, and it has no other way", hint="add a case without a condition")
+        asked = ", ".join(f"`{condition.source}`" for condition in node.conditions)
+        raise RuleError(f"none of {asked} holds, and there is no other way", hint="add an else, or a case without a condition")
     return len(node.conditions)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agentflow.core.contract import LOOP_KEYS as LOOP_KEYS
+from agentflow.core.contract import Schema
 from agentflow.core.failure import Failure
-from agentflow.core.plan import Branch, Call, Loop, Node, Par, Position, children, name_of
+from agentflow.core.plan import Branch, Call, Loop, Map, Node, Par, Position, children, key_of, name_of
 from agentflow.core.state import MISSING, REMOVED, Scope
 from agentflow.core.values import Json
 
 OPEN, DONE, FAILED = 0, 1, 2
-LOOP_KEYS = ("iteration", "loop_complete", "loop_completed")
 
 
 class Frame:
@@ -28,7 +29,10 @@ class Frame:
 
     # What the frames of special calls say otherwise:
     given: Mapping[str, Json] | None = None  # the call's own event data, in place of the event's
+    controls: tuple[str, ...] = ()  # the keys by which its answer steers: they reach no state
+    hands_on: bool = False  # what its step returns counts, not only what that changes; and it may be given something of its own
     is_after: bool = False  # it belongs to a phase after the main one, e.g. an error handler
+    source: Map | None = None  # the Map whose items this join runs
 
     node: Node
     parent: Frame | None
@@ -93,18 +97,18 @@ class Frame:
     def fold(self) -> None:
         """Hand what a nested flow or a loop settled in its own scope to the scope around it."""
         scope, node, outer = self.scope, self.node, self.outer
-        if type(node) is Loop and not node.is_handoff:
+        if is_counting(node):
             self._drop_loop_keys()
         outer.apply(patch := scope.patch())
         if scope.outputs:
             outer.keep(scope.outputs)
         if node.flow is not None and not self.is_main:  # type: ignore[union-attr] # a call has no scope of its own
-            outer.keep({node.flow.name: patch})  # type: ignore[union-attr]
+            outer.keep({key_of(node): patch})
 
     def _drop_loop_keys(self) -> None:
         """Take a counting loop's own keys out of the state: an enclosing loop's come back, what was emitted does not."""
         above = self.parent
-        while above is not None and not (type(above.node) is Loop and not above.node.is_handoff):
+        while above is not None and not is_counting(above.node):
             above = above.parent
         for key in LOOP_KEYS:
             self.scope.entries.pop(key, None)
@@ -169,12 +173,22 @@ class SpecialFrame(Frame):
     @property
     def position(self) -> Position:
         """Its own, e.g. `!`, or the one after its flow's last step."""
-        return self.mark or super().position
+        above = self.parent
+        if self.mark or above is None:
+            return self.mark
+        if type(above.node) is Loop:
+            return f"{above.position}#{above.round}" + (f".{self.index}" if above.node.is_handoff else "")
+        return f"{above.position}.{self.index}"
 
     @property
     def stage(self) -> str:
         """As of every frame; its agent where it stands below no flow."""
         return name_of(self.node) if self.mark else super().stage
+
+
+def is_counting(node: Node) -> bool:
+    """Say whether a node is a loop that keeps `iteration`: what hands on, and what has an agenda, does not."""
+    return type(node) is Loop and not node.is_handoff and node.agenda is None
 
 
 def child_at(node: Node, index: int) -> Node:
@@ -188,3 +202,15 @@ def child_at(node: Node, index: int) -> Node:
     if flow is not None and flow.rescue is not None and index == len(cases):
         return flow.rescue
     return cases[index]
+
+
+def schemas_around(frame: Frame) -> list[tuple[str, Schema]]:
+    """Return the schemas of the state that what happens at a frame has to fit, each with the name of its flow, the innermost first."""
+    found: list[tuple[str, Schema]] = []
+    above: Frame | None = frame
+    while above is not None:
+        flow = None if isinstance(above.node, Call) else above.node.flow
+        if flow is not None and flow.state_schema is not None:
+            found.append((flow.name, flow.state_schema))
+        above = above.parent
+    return found

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from agentflow.core.aggregate import Aggregate, Finding, aggregated
 from agentflow.core.category import SEVERITIES
+from agentflow.core.contract import hold_to_state
 from agentflow.core.failure import Failure, failure_of
-from agentflow.core.frame import DONE, Frame
+from agentflow.core.frame import DONE, OPEN, Frame, schemas_around
 from agentflow.core.merge import Conflict, merge_patches
-from agentflow.core.plan import Call, Par, name_of
+from agentflow.core.plan import Call, Par, has_name, key_of, name_of
 from agentflow.core.state import Patch
-from agentflow.errors import JoinError, MergeError
+from agentflow.errors import JoinError, MergeError, PatchRefusedError
 
 
-def settle_branches(par: Frame, node: Par) -> tuple[Failure | None, list[Conflict]]:
-    """Merge the patches of the branches that succeeded, in declared order; the outputs of the others are kept too."""
+def settle_branches(par: Frame, node: Par, *, is_net: bool = False) -> tuple[Failure | None, list[Conflict]]:
+    """Merge the patches of the branches that succeeded, in declared order; the outputs of the others are kept too.
+
+    `is_net` asks what also a branch of one call has settled, where that may be less than its answer.
+    """
     scope = par.scope
     outputs = scope.outputs
     if outputs is None:
@@ -29,19 +34,55 @@ def settle_branches(par: Frame, node: Par) -> tuple[Failure | None, list[Conflic
             outputs.update(own)
         if frame.status == DONE:
             node_of_branch = frame.node
-            if type(node_of_branch) is Call:
-                branches.append((node_of_branch.agent, own[node_of_branch.agent] if own else Patch({})))
+            if type(node_of_branch) is Call and not is_net:
+                [patch] = own.values() if own else (Patch({}),)
+                branches.append((node_of_branch.agent, patch))
             else:
                 branches.append((name_of(node_of_branch), frame.outer.net_patch()))
+    conflicts: list[Conflict] = []
     try:
-        patch, conflicts = merge_patches(node.merge, scope, branches)
-    except MergeError as error:
+        if node.aggregate is None:
+            patch, conflicts = merge_patches(node.merge, scope, branches)
+        else:
+            patch = _aggregate(par, node.aggregate, [patch for _, patch in branches])
+        if node.merge.keys or node.aggregate is not None:  # else each value is one that a step has set
+            hold_to_state(schemas_around(par), patch, "what the branches came to together")
+    except (MergeError, PatchRefusedError) as error:
         return failure_of(error).at(agent="", position=par.position, stage=par.stage), []
     scope.apply(patch)
     if conflicts:
         position = par.position
         conflicts = [replace(conflict, position=position) for conflict in conflicts]
     return None, conflicts
+
+
+def _aggregate(par: Frame, aggregate: Aggregate, patches: Sequence[Patch]) -> Patch:
+    """Make one patch of those of the branches that succeeded; none where some are still open, since the join is cut."""
+    frames = [frame for frame in par.frames if frame is not None and frame.status != OPEN]
+    if len(frames) < len(par.frames):
+        return Patch({})
+    nodes = [frame.node for frame in frames if frame.status == DONE]
+    findings = [Finding(key_of(node), name_of(node), patch) for node, patch in zip(nodes, patches, strict=True)]
+    return aggregated(aggregate, par.scope, findings)
+
+
+def salvage(frame: Frame, merge: Callable[[Frame, Par], Failure | None]) -> None:
+    """Settle, below a frame that is cut, what its finished parts came to; `merge` joins the branches of a Par."""
+    if type(frame.node) is Par:
+        for branch in frame.frames:
+            if branch is not None and branch.status == OPEN:
+                settle(branch, merge)
+        merge(frame, frame.node)
+    else:
+        settle(frame.child, merge)  # type: ignore[arg-type] # an open frame has a child
+
+
+def settle(frame: Frame, merge: Callable[[Frame, Par], Failure | None]) -> None:
+    """Settle a frame that is not gone on with: what its finished parts came to, handed to what is around it."""
+    if type(frame.node) is not Call:
+        salvage(frame, merge)
+        if frame.scope is not frame.outer:
+            frame.fold()
 
 
 def is_lost(node: Par, failed: int) -> bool:
@@ -60,7 +101,7 @@ def join_error(node: Par, failed: Sequence[Frame]) -> Failure | None:
     total = len(node.branches)
     if not is_lost(node, len(failed)):
         return None
-    told = "; ".join(f"{name_of(frame.node)}: {frame.failure.type}: {frame.failure.message}" for frame in failed)
+    told = "; ".join(f"{_known_as(frame)}: {frame.failure.type}: {frame.failure.message}" for frame in failed)
     if node.quorum is None:
         what, hint = f"{len(failed)} of {total} branches failed", "failure_threshold sets how many may"
     else:
@@ -71,3 +112,8 @@ def join_error(node: Par, failed: Sequence[Frame]) -> Failure | None:
         told_category=categories.pop() if len(categories) == 1 else "",
         told_severity=max((frame.failure.severity for frame in failed), key=SEVERITIES.index),
     )
+
+
+def _known_as(frame: Frame) -> str:
+    """Return the name of a branch: its id, or its agent's or flow's name; of one without a name, that of the agent that failed in it."""
+    return key_of(frame.node) if has_name(frame.node) else frame.failure.agent or name_of(frame.node)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from agentflow.core import records as facts
 from agentflow.core.failure import failure_of
-from agentflow.core.plan import Position
+from agentflow.core.places import frame_at
+from agentflow.core.plan import Position, key_of
 from agentflow.core.standing import Approval, Standing
 from agentflow.errors import CancelledRunError, IllegalTransitionError
 
@@ -97,7 +98,7 @@ def approve(
 
     Args:
         standing: the run.
-        place: the step's position, or its agent where only one step of that agent waits.
+        place: the step's position, or its id or agent where only one such step waits.
         by: who says so.
         note: what else they say.
         digest: what they saw when they decided; None does not ask.
@@ -132,10 +133,17 @@ def _waiting_at(standing: Standing, place: str, order: str) -> Position | None:
     waiting = open_approvals(standing)
     if place in waiting:
         return place
-    found = [position for position in waiting if standing.steps[position].agent == place]
+    found = [position for position in waiting if place in _names_at(standing, position)]
     if len(found) > 1:
         raise _refused(standing, order, f"{len(found)} steps of {place} wait; name a position: {', '.join(found)}")
     return found[0] if found else None
+
+
+def _names_at(standing: Standing, position: Position) -> tuple[str, ...]:
+    """Return the names by which a step may be meant: its agent's, and its id in its flow."""
+    frame = frame_at(standing.walk, position)
+    agent = standing.steps[position].agent
+    return (agent,) if frame is None else (agent, key_of(frame.node))
 
 
 def _refused(standing: Standing, order: str, hint: str = "") -> IllegalTransitionError:

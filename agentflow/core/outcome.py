@@ -47,7 +47,7 @@ class Outcome:
 
     def tell(self, name: str, failure: Failure) -> None:
         """Keep the failure of an agent or flow: of several the one that stands last in the plan, whichever came last."""
-        if name not in self.errors or _rank(self.errors[name].position) <= _rank(failure.position):
+        if name not in self.errors or rank_of(self.errors[name].position) <= rank_of(failure.position):
             self.errors[name] = failure
 
     def degrade(self, failure: Failure) -> None:
@@ -64,10 +64,10 @@ class Outcome:
         elif self.is_degraded and self.reason == "completed":
             self.reason = "degraded"
         if len(self.errors) > 1:
-            self.errors = dict(sorted(self.errors.items(), key=lambda item: (_rank(item[1].position), item[0])))
-        self.conflicts.sort(key=lambda conflict: _rank(conflict.position))
+            self.errors = dict(sorted(self.errors.items(), key=lambda item: (rank_of(item[1].position), item[0])))
+        self.conflicts.sort(key=lambda conflict: rank_of(conflict.position))
 
 
-def _rank(position: Position) -> list[int]:
+def rank_of(position: Position) -> list[int]:
     """Return what orders positions: of the run as a whole, of steps as they stand in the plan, of the handler, of compensators."""
     return [_PHASES.get(position[:1], 0), *(int(number) for number in _NUMBERS.findall(position))]

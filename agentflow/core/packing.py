@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from agentflow.core.answered import Answered
 from agentflow.core.failure import Failure
 from agentflow.core.state import REMOVED, Patch
 from agentflow.core.values import Json
@@ -21,13 +22,19 @@ def pack_patch(patch: Patch) -> dict[str, Json]:
     """Return a patch as `{"data", "removed", "removed_at", "meta", "meta_removed", "meta_removed_at"}` without empty parts.
 
     `removed_at` has the places of removed keys among all, and is there only when one stands before a key that is set: the
-    order of keys decides the order of a state, so it comes back as it was.
+    order of keys decides the order of a state, so it comes back as it was. `same` and `sent`, of an Answered, have what it
+    returned that was there already, and its messages as `[to, body]`.
     """
     row: dict[str, Json] = {}
     if patch.data:
         _pack_changes(row, patch.data, "data", "removed")
     if patch.meta:
         _pack_changes(row, patch.meta, "meta", "meta_removed")
+    if isinstance(patch, Answered):
+        if patch.same:
+            row["same"] = dict(patch.same)
+        if patch.sent:
+            row["sent"] = [[to, body] for to, body in patch.sent]
     return row
 
 
@@ -52,12 +59,22 @@ def unpack_patch(row: object) -> Patch:
         MisfitError: it has another shape.
     """
     table = mapping(row)
-    if not table.keys() <= {"data", "removed", "removed_at", "meta", "meta_removed", "meta_removed_at"}:
+    if not table.keys() <= {"data", "removed", "removed_at", "meta", "meta_removed", "meta_removed_at", "same", "sent"}:
         raise MisfitError(f"a patch has no {', '.join(sorted(table))}")
     meta = _unpack_changes(table, "meta", "meta_removed")
     if not all(type(value) is str or value is REMOVED for value in meta.values()):
         raise MisfitError("metadata is not text")
-    return Patch(_unpack_changes(table, "data", "removed"), meta or None, "removed" in table)
+    patch = Patch(_unpack_changes(table, "data", "removed"), meta or None, "removed" in table)
+    if "same" not in table and "sent" not in table:
+        return patch
+    sent = tuple(_unpack_message(row) for row in cast("list[Json]", table.get("sent", [])))
+    return Answered(patch, mapping(table.get("same", {})), sent)
+
+
+def _unpack_message(row: Json) -> tuple[str, Json]:
+    if not isinstance(row, list) or len(row) != 2:
+        raise MisfitError("a message that is none")
+    return text(row[0]), row[1]
 
 
 def _unpack_changes(table: dict[str, Json], kept: str, removed: str) -> dict[str, object]:

@@ -3,63 +3,33 @@
 A plan is built once, when a configuration is loaded, and never changed. Retry and timeout are fields of `Call`, not
 nodes. An eighth kind of node needs a decision record.
 
-A position names a step: `0` is the root, `.1` its second child, `#3` the third round of a loop; so `0.2#3` is the third
-round of the loop that is the root's third child.
+A position names a step: `0` is the root, `.1` its second child, `#3` the third round of a loop, `[4]` the fifth item of a Map;
+so `0.2#3[4]` is the fifth item in the third round of the loop that is the root's third child.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Protocol, TypeAlias, assert_never, final
+from dataclasses import dataclass, field
+from typing import TypeAlias, assert_never, final
 
+from agentflow.core.aggregate import Aggregate as Aggregate
+from agentflow.core.condition import Condition as Condition
+from agentflow.core.condition import Facts as Facts
+from agentflow.core.condition import Unread as Unread
+from agentflow.core.contract import Contract as Contract
+from agentflow.core.contract import Schema as Schema
 from agentflow.core.ledger import Budget
 from agentflow.core.merge import Merge
+from agentflow.core.part import Part as Part
 from agentflow.core.values import Json
-from agentflow.errors import RuleError
 
 Position: TypeAlias = str
 ORDERED = Merge()
 MAX_PROCESS_DEATHS = 3
 MAX_TOTAL_ATTEMPTS = 1000
+MAX_EVENTS = 100
 STOP, CONTINUE = "stop", "continue"
-
-
-class Facts(Protocol):
-    """What a condition may ask about: the event, the state, metadata and outputs of the run so far."""
-
-    def fact(self, root: str, path: tuple[str, ...]) -> object:
-        """Return the value at a path below `state`, `meta`, `event` or `outputs`, or MISSING."""
-
-
-class Condition(Protocol):
-    """A compiled, total and side-effect free question about a run."""
-
-    @property
-    def source(self) -> str:
-        """The expression as its author wrote it."""
-
-    def holds(self, facts: Facts) -> bool:
-        """Answer the question.
-
-        Raises:
-            RuleError: a name it needs is unknown, or the answer is no boolean.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A condition as its author wrote it, in a plan that is not linked yet."""
-
-    source: str
-
-    def holds(self, facts: Facts) -> bool:
-        """Refuse to answer.
-
-        Raises:
-            RuleError: always; linking puts a compiled condition in its place.
-        """
-        raise RuleError(f"`{self.source}` was never compiled", hint="link the plan first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +56,9 @@ class Flow:
     steps, not of those of a flow in it. `on_error` says what a failed step does to a sequence or loop: "stop" ends it, "continue"
     does not; with a `rescue` that call is the flow's last step instead. `budget` bounds what the flow uses, `errors` (of the main
     flow only) says who handles its failure. `max_total_attempts` (of the main flow, default 1000) is how many attempts a run makes
-    because others have failed: retries, fallbacks and corrections together.
+    because others have failed: retries, fallbacks and corrections together. `part` is what the flow around it says of it.
+    `max_events` (of the main flow, default 100) is how many events come of one, directly or by way of others.
+    `state_schema` is what patches of its steps, and of those of flows in it, fit (None: any do).
     """
 
     name: str
@@ -98,6 +70,9 @@ class Flow:
     budget: Budget | None = None
     errors: ErrorRoutes | None = None
     max_total_attempts: int = MAX_TOTAL_ATTEMPTS
+    max_events: int = MAX_EVENTS
+    part: Part | None = None
+    state_schema: Schema | None = None
 
 
 @final
@@ -106,7 +81,8 @@ class Call:
     """Run one agent. `timeout_s` bounds each attempt.
 
     `approval_timeout_s` is how long the step waits for a person's approval before its first attempt (None: needs none).
-    `policy` is what else becomes of it (None, for most: nothing).
+    `policy` is what else becomes of it, `part` what its flow says of it (None, for most: nothing),
+    `contract` what its agent declares of the state.
     """
 
     agent: str
@@ -114,6 +90,8 @@ class Call:
     retry: Retry = Retry()
     approval_timeout_s: float | None = None
     policy: Policy | None = None
+    part: Part | None = None
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +107,7 @@ class Policy:
         compensate: the call that undoes the step when a later one fails for good; None for none.
         budget: what the agent may use in one run.
         reserve_tokens: how many tokens an attempt sets aside before it begins.
+        is_background: nobody waits for it: a run of its own does it, and the step is done when that is accepted.
     """
 
     fallback: tuple[Call, ...] = ()
@@ -139,6 +118,7 @@ class Policy:
     compensate: Call | None = None
     budget: Budget | None = None
     reserve_tokens: int = 0
+    is_background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +153,7 @@ class Par:
 
     The join waits for every branch and fails when failed / total > `failure_threshold`, and always when none succeeded; with a
     `quorum` it fails when fewer than so many succeeded. `fail_fast` cancels the rest once that is certain, and after `join_timeout_s`
-    what is missing counts as failed.
+    what is missing counts as failed. With an `aggregate` that makes one patch of all, in the place of `merge`.
     """
 
     branches: tuple[Node, ...]
@@ -184,6 +164,7 @@ class Par:
     quorum: int | None = None
     fail_fast: bool = False
     join_timeout_s: float | None = None
+    aggregate: Aggregate | None = None
 
 
 @final
@@ -193,7 +174,8 @@ class Loop:
 
     A counting loop keeps `iteration` in the state and ends when `until` holds or the body sets `loop_complete` or
     `loop_completed` to true. A hand-off loop (`is_handoff`) goes on while the body's step names a route; its body is a
-    `Branch` by route.
+    `Branch` by route. With an `entry` it begins there, whatever the event's target is; where the step names no route its `edges`
+    say who is next, and each member is visited at most `max_visits` times. A loop with an `agenda` goes on as that says.
     """
 
     body: Node
@@ -201,6 +183,42 @@ class Loop:
     until: Condition | Unread | None = None
     is_handoff: bool = False
     flow: Flow | None = None
+    entry: str | None = None
+    edges: tuple[Edge, ...] = ()
+    max_visits: int = 0
+    agenda: Agenda | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A way from one member of a graph to another ("": to its end), taken when `when` holds; None: in any case."""
+
+    source: str
+    target: str
+    when: Condition | Unread | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What a loop with an agenda has to do, round after round.
+
+    Attributes:
+        kind: DELEGATION (the leader's `next` says who works, `done` ends it), MAILBOX (members send each other messages) or WAVES (the
+            leader's `plan` is done in its order, and may be revised).
+        leader: the outputs' name of the supervisor or planner; "" for a mailbox.
+        most: how many items the loop has at most over all rounds.
+        default: the member that is taken where nobody, or nobody known, is named; "" for none.
+        most_replans: how often a plan is revised.
+    """
+
+    kind: str
+    leader: str
+    most: int
+    default: str = ""
+    most_replans: int = 0
+
+
+DELEGATION, MAILBOX, WAVES = "delegation", "mailbox", "waves"
 
 
 @final
@@ -219,7 +237,42 @@ class Branch:
     flow: Flow | None = None
 
 
-Node: TypeAlias = Call | Seq | Par | Loop | Branch
+@final
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Run the body once for each item of a list that is known when the Map begins, at most `concurrency` at once.
+
+    Each item has its own view, as the branches of a Par have; results stand in the order of the items.
+
+    Attributes:
+        body: what is run; a `Branch` by routes where each item names its case.
+        source: where the items come from: OVER (a list in the state, by `key`), TASKS (the list `tasks` that the member before
+            returned), STEPS (the body's cases, each once), AGENDA (what the loop around it has to do), REVISION (one item where
+            the loop's plan is to be looked at again, else none), NOTHING (there are none: of an event that is for its subscribers alone).
+        key: the state's key, for OVER.
+        most: how many items there are at most; one more is an error.
+        concurrency, failure_threshold, merge: as of a Par.
+        is_collecting: what the items set goes to the member after it, not into the state.
+        is_bearing: items that fail are told to who comes next, and fail nothing by themselves.
+        default: the case of items that name none, or an unknown one; "" for none.
+    """
+
+    body: Node
+    source: str
+    key: str = ""
+    most: int = 1000
+    concurrency: int = 10
+    failure_threshold: float = 0.5
+    merge: Merge = ORDERED
+    is_collecting: bool = False
+    is_bearing: bool = False
+    default: str = ""
+    flow: Flow | None = None
+
+
+OVER, TASKS, STEPS, AGENDA, REVISION, NOTHING = "over", "tasks", "steps", "agenda", "revision", "nothing"
+
+Node: TypeAlias = Call | Seq | Par | Loop | Branch | Map
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -231,12 +284,30 @@ def children(node: Node) -> tuple[Node, ...]:
             return node.steps
         case Par():
             return node.branches
-        case Loop():
+        case Loop() | Map():
             return (node.body,)
         case Branch():
             return node.cases
         case _:
             assert_never(node)
+
+
+def part_of(node: Node) -> Part | None:
+    """Return what the flow around a node says of it as its member."""
+    if isinstance(node, Call):
+        return node.part
+    return None if node.flow is None else node.flow.part
+
+
+def has_name(node: Node) -> bool:
+    """Say whether a node is an agent or a flow, whose name people know."""
+    return isinstance(node, Call) or node.flow is not None
+
+
+def key_of(node: Node) -> str:
+    """Return the name of a node's outputs: its id in its flow, else its agent's or flow's name."""
+    part = part_of(node)
+    return part.id if part is not None and part.id else name_of(node)
 
 
 def calls_beside(node: Node) -> tuple[Call, ...]:
@@ -294,70 +365,14 @@ def has_clocks(plan: Node) -> bool:
     return any(is_timed(node, is_main=node is plan) for node in walk_nodes(plan))
 
 
+def has_contracts(plan: Node) -> bool:
+    """Say whether an agent of a plan declares what it sets, or a flow what its state is."""
+    flows = (node.flow for node in walk_nodes(plan) if not isinstance(node, Call))
+    return any(flow is not None and flow.state_schema is not None for flow in flows) or any(call.contract for call in calls_of(plan))
+
+
 def name_of(node: Node) -> str:
     """Return the name a node goes by: its agent's or its flow's, else the kind of node in lower case."""
     if isinstance(node, Call):
         return node.agent
     return node.flow.name if node.flow is not None else type(node).__name__.lower()
-
-
-def to_dict(node: Node) -> dict[str, Json]:
-    """Return the tree as JSON, for `agentflow plan --json`."""
-    row: dict[str, Json] = {"kind": type(node).__name__.lower()}
-    match node:
-        case Call():
-            row |= {"agent": node.agent, "timeout_seconds": node.timeout_s, "max_retries": node.retry.max_retries}
-            row |= {"approval_timeout_seconds": node.approval_timeout_s}
-            return row if node.policy is None else row | _policy_row(node.policy)
-        case Par():
-            row |= {"max_concurrency": node.concurrency, "failure_threshold": node.failure_threshold, "merge": node.merge.default}
-            row |= {"merge_keys": dict(node.merge.keys)} if node.merge.keys else {}
-            row |= _given(quorum=node.quorum, fail_fast=node.fail_fast, join_timeout_seconds=node.join_timeout_s)
-        case Loop():
-            row |= {"bound": node.bound, "until": node.until.source if node.until else None, "hands_on": node.is_handoff}
-        case Branch():
-            row |= {"when": [condition.source for condition in node.conditions]}
-            row |= {"routes": dict(node.routes), "default": node.default} if node.routes is not None else {}
-        case Seq():
-            pass
-        case _:
-            assert_never(node)
-    if node.flow is not None:
-        row |= _flow_row(node.flow)
-    row["steps"] = [to_dict(child) for child in children(node)]
-    return row
-
-
-def _policy_row(policy: Policy) -> dict[str, Json]:
-    return _given(
-        fallback=[to_dict(call) for call in policy.fallback],
-        fallback_on=None if policy.fallback_on is None else list(policy.fallback_on),
-        default_output=None if policy.default_output is None else dict(policy.default_output),
-        self_correct=policy.self_correct,
-        cache_seconds=policy.cache_s,
-        compensate=None if policy.compensate is None else to_dict(policy.compensate),
-        budget=_budget_row(policy.budget),
-        reserve_tokens=policy.reserve_tokens,
-    )
-
-
-def _flow_row(flow: Flow) -> dict[str, Json]:
-    row: dict[str, Json] = {"flow": flow.name, "mode": flow.mode, "flow_timeout_seconds": flow.timeout_s}
-    row["max_process_deaths"] = flow.max_process_deaths
-    row["on_error"] = flow.on_error if flow.rescue is None else f"route:{flow.rescue.agent}"
-    row |= _given(rescue=None if flow.rescue is None else to_dict(flow.rescue), budget=_budget_row(flow.budget))
-    if flow.errors is not None:
-        routes = flow.errors
-        row["error_handler"] = None if routes.default is None else to_dict(routes.default)
-        for name, table in (("code", routes.codes), ("severity", routes.severities), ("category", routes.categories)):
-            row[f"{name}_handlers"] = {key: to_dict(call) for key, call in table.items()}
-    return row
-
-
-def _budget_row(budget: Budget | None) -> Json:
-    return None if budget is None else _given(**{one.name: getattr(budget, one.name) for one in fields(budget)})
-
-
-def _given(**row: Json) -> dict[str, Json]:
-    """Leave out what is not asked for."""
-    return {name: value for name, value in row.items() if value is not None and value is not False and value not in (0, [])}

@@ -9,15 +9,27 @@ A field that came after version 1 is left out where it has its default: so old p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from json import JSONEncoder
 from types import MappingProxyType
 from typing import TypeAlias, assert_never
 
 from agentflow.core.codec import loads
+from agentflow.core.contract import Schema
+from agentflow.core.contract_codec import (
+    MakeSchema,
+    pack_aggregate,
+    pack_contract,
+    pack_state_schema,
+    unpack_aggregate,
+    unpack_contract,
+    unpack_state_schema,
+)
 from agentflow.core.merge import NAMED_POLICIES, Combine, Merge
 from agentflow.core.packing import MisfitError, mapping, number, text, texts, whole
-from agentflow.core.plan import MAX_PROCESS_DEATHS, Branch, Call, Condition, Flow, Loop, Node, Par, Retry, Seq, calls_beside, children
+from agentflow.core.pattern_codec import check_shapes, pack_loop, pack_map, pack_part, unpack_loop, unpack_map, unpack_part
+from agentflow.core.plan import MAX_PROCESS_DEATHS, Branch, Call, Condition, Flow, Loop, Map, Node, Par, Retry, Seq, calls_beside, children
 from agentflow.core.policy_codec import (
     pack_flow_policies,
     pack_join,
@@ -75,19 +87,20 @@ def hash_of(encoded: bytes) -> str:
     return blake2b(encoded, digest_size=HASH_BYTES).hexdigest()
 
 
-def decode_plan(plan_hash: str, encoded: bytes, rule: MakeRule, function: FindFunction) -> Node:
+def decode_plan(plan_hash: str, encoded: bytes, rule: MakeRule, function: FindFunction, schema: MakeSchema = Schema) -> Node:
     """Return the plan that `encode_plan` has encoded.
 
     Args:
         plan_hash: what `hash_of` gave for it.
         encoded: the plan's JSON.
         rule: compiles a condition.
-        function: finds what a merge policy `module:function` names; the only way by which code comes in.
+        function: finds what a merge policy or an aggregate `module:function` names; the only way by which code comes in.
+        schema: compiles a JSON Schema; without it the plan can be shown, and no step with a schema can be run.
 
     Raises:
         JournalDamagedError: it is no plan, or another one.
         JournalVersionError: a later release wrote it.
-        RuleError: a condition cannot be compiled; errors of `function` pass too.
+        RuleError: a condition cannot be compiled; errors of `function` and `schema` pass too.
     """
     if hash_of(encoded) != plan_hash:
         raise JournalDamagedError("", None, f"it is not {plan_hash}, for which it was kept")
@@ -103,7 +116,7 @@ def decode_plan(plan_hash: str, encoded: bytes, rule: MakeRule, function: FindFu
         if not isinstance(rows, list) or not rows:
             raise MisfitError("it has no nodes")  # noqa: TRY301 - told as everything else that is wrong with it
         for row in rows:
-            nodes.append(_unpack(mapping(row), nodes, rule, function))
+            nodes.append(_unpack(mapping(row), nodes, rule, function, schema))
     except (MisfitError, KeyError, IndexError) as error:
         raise JournalDamagedError("", None, f"it cannot be read: {type(error).__name__}: {error}") from error
     return nodes[-1]
@@ -121,16 +134,18 @@ def _pack(node: Node, places: Mapping[int, int]) -> Table:
         case Call():
             row |= {"agent": node.agent, "timeout_s": float(node.timeout_s), "retry": _pack_retry(node.retry)}
             row |= {} if node.approval_timeout_s is None else {"approval_timeout_s": float(node.approval_timeout_s)}
+            row |= pack_part(node.part) | pack_contract(node.contract)
             return row if node.policy is None else row | {"policy": pack_policy(node.policy, places)}
         case Seq():
             pass
-        case Par():
+        case Par() | Map():
             row["concurrency"] = node.concurrency
             row["failure_threshold"] = float(node.failure_threshold)
             row["merge"] = {"default": node.merge.default, "keys": dict(node.merge.keys)}
-            row |= pack_join(node)
+            row |= pack_join(node) | pack_aggregate(node.aggregate) if isinstance(node, Par) else pack_map(node)
         case Loop():
             row |= {"bound": node.bound, "until": node.until.source if node.until is not None else None, "is_handoff": node.is_handoff}
+            row |= pack_loop(node)
         case Branch():
             row["conditions"] = [condition.source for condition in node.conditions]
             row["routes"] = dict(node.routes) if node.routes is not None else None
@@ -144,6 +159,7 @@ def _pack(node: Node, places: Mapping[int, int]) -> Table:
 
 def _pack_flow(flow: Flow) -> Table:
     row: Table = {"name": flow.name, "mode": flow.mode, "timeout_s": None if flow.timeout_s is None else float(flow.timeout_s)}
+    row |= pack_part(flow.part) | pack_state_schema(flow.state_schema)
     return row if flow.max_process_deaths == MAX_PROCESS_DEATHS else row | {"max_process_deaths": flow.max_process_deaths}
 
 
@@ -161,24 +177,30 @@ def _pack_retry(retry: Retry) -> Table:
 # --- reading ---
 
 
-def _unpack(row: Table, nodes: list[Node], rule: MakeRule, function: FindFunction) -> Node:
+def _unpack(row: Table, nodes: list[Node], rule: MakeRule, function: FindFunction, schema: MakeSchema) -> Node:
     kind = text(row["kind"])
     if kind == "Call":
         approval_s = None if "approval_timeout_s" not in row else number(row["approval_timeout_s"])
         policy = None if "policy" not in row else unpack_policy(mapping(row["policy"]), nodes)
-        return Call(text(row["agent"]), number(row["timeout_s"]), _unpack_retry(mapping(row["retry"])), approval_s, policy)
+        retry = _unpack_retry(mapping(row["retry"]))
+        return Call(text(row["agent"]), number(row["timeout_s"]), retry, approval_s, policy, unpack_part(row), unpack_contract(row, schema))
     parts = tuple(nodes[whole(at)] for at in _listed(row["parts"]))
     if not parts:
         raise MisfitError(f"a {kind} of nothing")
-    flow = None if "flow" not in row else _unpack_flow(mapping(row["flow"]), nodes)
+    flow = None if "flow" not in row else _unpack_flow(mapping(row["flow"]), nodes, schema)
     if kind == "Seq":
         return Seq(parts, flow)
     if kind == "Par":
         merge = _unpack_merge(mapping(row["merge"]), function)
-        return Par(parts, positive(row["concurrency"]), number(row["failure_threshold"]), merge, flow, **unpack_join(row, len(parts)))
+        par = Par(parts, positive(row["concurrency"]), number(row["failure_threshold"]), merge, flow, **unpack_join(row, len(parts)))
+        return replace(par, aggregate=unpack_aggregate(row, function))
     if kind == "Loop":
         until = None if row["until"] is None else rule(text(row["until"]))
-        return _checked(Loop(parts[0], positive(row["bound"]), until, row["is_handoff"] is True, flow))
+        return _checked(Loop(parts[0], positive(row["bound"]), until, row["is_handoff"] is True, flow, **unpack_loop(row, rule)))
+    if kind == "Map":
+        merge = _unpack_merge(mapping(row["merge"]), function)
+        share = number(row["failure_threshold"])
+        return unpack_map(Map(parts[0], "", concurrency=positive(row["concurrency"]), failure_threshold=share, merge=merge, flow=flow), row)
     if kind == "Branch":
         return _unpack_branch(row, parts, flow, rule)
     raise MisfitError(f"no node is a {kind[:40]}")
@@ -199,13 +221,15 @@ def _unpack_branch(row: Table, parts: tuple[Node, ...], flow: Flow | None, rule:
 def _checked(loop: Loop) -> Loop:
     if loop.is_handoff and not (isinstance(loop.body, Branch) and loop.body.routes is not None):
         raise MisfitError("a hand-off loop without routes")
+    check_shapes(loop)
     return loop
 
 
-def _unpack_flow(row: Table, nodes: Sequence[Node]) -> Flow:
+def _unpack_flow(row: Table, nodes: Sequence[Node], schema: MakeSchema) -> Flow:
     limit_s = row["timeout_s"]
     deaths = positive(row.get("max_process_deaths", MAX_PROCESS_DEATHS))
-    flow = Flow(text(row["name"]), text(row["mode"]), None if limit_s is None else number(limit_s), deaths)
+    flow = Flow(text(row["name"]), text(row["mode"]), None if limit_s is None else number(limit_s), deaths, part=unpack_part(row))
+    flow = replace(flow, state_schema=unpack_state_schema(row, schema))
     return unpack_flow_policies(flow, row, nodes)
 
 

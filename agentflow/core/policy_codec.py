@@ -11,7 +11,7 @@ from typing import TypeAlias, TypedDict
 
 from agentflow.core.ledger import WARN_AT, Budget
 from agentflow.core.packing import MisfitError, mapping, number, text, texts, whole
-from agentflow.core.plan import CONTINUE, MAX_TOTAL_ATTEMPTS, STOP, Call, ErrorRoutes, Flow, Node, Par, Policy
+from agentflow.core.plan import CONTINUE, MAX_EVENTS, MAX_TOTAL_ATTEMPTS, STOP, Call, ErrorRoutes, Flow, Node, Par, Policy
 from agentflow.core.values import Json
 
 Table: TypeAlias = dict[str, Json]
@@ -47,6 +47,8 @@ def pack_policy(policy: Policy, places: Places) -> Table:
         row["budget"] = _pack_budget(policy.budget)
     if policy.reserve_tokens:
         row["reserve_tokens"] = policy.reserve_tokens
+    if policy.is_background:
+        row["is_background"] = True
     return row
 
 
@@ -65,6 +67,7 @@ def unpack_policy(row: Table, nodes: Sequence[Node]) -> Policy:
         compensate=_call(row["compensate"], nodes) if "compensate" in row else None,
         budget=_unpack_budget(mapping(row["budget"])) if "budget" in row else None,
         reserve_tokens=whole(row.get("reserve_tokens", 0)),
+        is_background=row.get("is_background") is True,
     )
 
 
@@ -75,6 +78,8 @@ def pack_flow_policies(flow: Flow, places: Places) -> Table:
         row["on_error"] = flow.on_error
     if flow.max_total_attempts != MAX_TOTAL_ATTEMPTS:
         row["max_total_attempts"] = flow.max_total_attempts
+    if flow.max_events != MAX_EVENTS:
+        row["max_events"] = flow.max_events
     if flow.rescue is not None:
         row["rescue"] = places[id(flow.rescue)]
     if flow.budget is not None:
@@ -111,6 +116,7 @@ def unpack_flow_policies(flow: Flow, row: Table, nodes: Sequence[Node]) -> Flow:
         budget=_unpack_budget(mapping(row["budget"])) if "budget" in row else None,
         errors=errors,
         max_total_attempts=whole(row.get("max_total_attempts", MAX_TOTAL_ATTEMPTS)),
+        max_events=positive(row.get("max_events", MAX_EVENTS)),
     )
 
 

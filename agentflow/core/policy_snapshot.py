@@ -7,10 +7,10 @@ from typing import cast
 from agentflow.core.frame import child_at
 from agentflow.core.outcome import HANDLER
 from agentflow.core.packing import MisfitError, mapping, pack_patch, text, texts, unpack_patch
-from agentflow.core.plan import Call, Loop, Node, Position
+from agentflow.core.places import frame_at
+from agentflow.core.plan import Call, Loop, Map, Node, Position
 from agentflow.core.policy_walk import Done, PolicyWalk, handler_for
 from agentflow.core.spending import marks_of
-from agentflow.core.standing import frame_at
 from agentflow.core.values import Json
 
 
@@ -74,7 +74,7 @@ def _call_at(plan: Node, position: Position, *, is_rescue: bool) -> Call:
             if not node.is_handoff:  # its rounds have no index: the call that ends it stands where the next round would
                 node = child_at(node, int(is_rescue and at == len(marks) - 1))
         else:
-            node = child_at(node, index)
+            node = node.body if type(node) is Map else child_at(node, index)
     if type(node) is not Call:
         raise MisfitError(f"no step is at {position[:200]}")
     return node

@@ -14,9 +14,9 @@ from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import DONE, FAILED, OPEN, Frame, SpecialFrame
 from agentflow.core.handoff import hand_on
-from agentflow.core.join import is_lost
+from agentflow.core.join import is_lost, settle
 from agentflow.core.outcome import COMPENSATION, HANDLER, Answer
-from agentflow.core.plan import CONTINUE, Call, ErrorRoutes, Flow, Loop, Node, Par, Position, Seq, children, name_of, walk_nodes
+from agentflow.core.plan import CONTINUE, Call, ErrorRoutes, Flow, Loop, Map, Node, Par, Position, Seq, children, key_of, name_of
 from agentflow.core.records import RouteIgnored
 from agentflow.core.state import REMOVED, Patch, Scope
 from agentflow.core.values import Json, copy_json
@@ -28,17 +28,8 @@ _FINAL = frozenset({CancelledRunError.code, HistoryLimitError.code})  # after th
 LOST, DEADLINE = "fail_fast", "deadline"  # why a join is closed
 
 
-def walk_of(plan: Node, event: Event, scope: Scope, *, is_noting: bool = False) -> Walk:
-    """Return a walk through a plan, of the kind that the plan needs."""
-    return kind_of(plan)(plan, event, scope, is_noting=is_noting)
-
-
-def kind_of(plan: Node) -> type[Walk]:
-    """Return the kind of walk that a plan needs; it looks through the whole plan, so ask once for each."""
-    return PolicyWalk if any(map(_has_policy, walk_nodes(plan))) else Walk
-
-
-def _has_policy(node: Node) -> bool:
+def has_policy(node: Node) -> bool:
+    """Say whether a node has a failure policy that only a PolicyWalk knows."""
     if isinstance(node, Call):
         return node.policy is not None and node.policy.compensate is not None
     flow = node.flow
@@ -71,7 +62,7 @@ class PolicyWalk(Walk):
         self.after = None
         self.closing = []
         self._degraded: set[Position] = set()
-        self._fallen: deque[tuple[Frame, Failure]] = deque()
+        self._fallen: deque[tuple[Frame, Failure | None]] = deque()
         self._turned: set[Frame] = set()  # loops that have begun a round since the last call was completed
         self._is_final = False
 
@@ -96,7 +87,11 @@ class PolicyWalk(Walk):
                 self.undo.append(Done(position, node, answer, isinstance(frame, SpecialFrame)))
         if self._degraded:
             self._degraded.discard(frame.position)
-        return self._risen(self._complete_rescue(frame, answer) if isinstance(frame, SpecialFrame) else super().complete(frame, answer))
+        return self._risen(self._complete_rescue(frame, answer) if isinstance(frame, SpecialFrame) else self._answered(frame, answer))
+
+    def _answered(self, frame: Frame, answer: Answer) -> list[Frame]:
+        """Settle the answer of a step of the plan."""
+        return super().complete(frame, answer)
 
     def cut(self, frame: Frame | None, failure: Failure, *, is_final: bool = False) -> list[Frame]:
         """As of every walk. No phase follows a cancellation, a full journal, an end with `is_final`, nor one in such a phase."""
@@ -139,33 +134,45 @@ class PolicyWalk(Walk):
             if frame.parent is None and not self._is_final:
                 self._conclude(frame, failure, ready)
                 return
-            if _is_borne(frame) and frame.parent not in self._turned:
+            if self._is_borne(frame) and frame.parent not in self._turned:
                 self._bear(frame, failure)
                 failure = None
         super()._leave(frame, failure, ready)
+
+    def _is_borne(self, frame: Frame) -> bool:
+        """Say whether the sequence or loop around a frame goes on although it has failed."""
+        parent = frame.parent
+        if parent is None or not isinstance(parent.node, Seq | Loop):
+            return False
+        flow = _flow_around(parent)
+        return flow is not None and flow.on_error == CONTINUE
 
     def _begin_loop(self, frame: Frame, node: Loop, ready: list[Frame]) -> None:
         self._turned.add(frame)
         super()._begin_loop(frame, node, ready)
 
     def _end_round(self, frame: Frame, node: Loop, failure: Failure | None) -> tuple[bool, Failure | None]:
-        if frame in self._turned and failure is None:  # or a loop of a million rounds would end them all at once
+        return super()._end_round(frame, node, self._turn(frame, node, failure))
+
+    def _turn(self, frame: Frame, node: Loop, failure: Failure | None) -> Failure | None:
+        """Note that a round has ended; one in which nobody was called fails the loop, or a million rounds would end all at once."""
+        if frame in self._turned and failure is None:
             error = RuleError("nobody was called in a round of the loop", hint="look at the errors of its branches")
             failure = failure_of(error).at(agent=name_of(node.body), position=frame.position, stage=frame.stage)
         self._turned.add(frame)
-        return super()._end_round(frame, node, failure)
+        return failure
 
     def _bear(self, frame: Frame, failure: Failure) -> None:
         node = frame.node
-        has_name = isinstance(node, Call) or (node.flow is not None and not frame.is_main)
-        self.outcome.tell(name_of(node) if has_name else failure.agent or name_of(node), failure)
+        is_known = isinstance(node, Call) or (node.flow is not None and not frame.is_main)
+        self.outcome.tell(key_of(node) if is_known else failure.agent or name_of(node), failure)
         self.outcome.is_partial = True
 
     def _is_rescued(self, frame: Frame, failure: Failure, ready: list[Frame]) -> bool:
         """Let a flow that fails by itself go on with the call that its `on_error` names, as its last step; once."""
         node = frame.node
         rescue = _rescue_of(node)
-        if rescue is None or isinstance(node, Call | Par) or frame.status != OPEN or isinstance(frame.child, SpecialFrame):
+        if rescue is None or isinstance(node, Call | Par | Map) or frame.status != OPEN or isinstance(frame.child, SpecialFrame):
             return False
         self._bear(frame, failure)
         if frame.is_main:
@@ -238,9 +245,9 @@ class PolicyWalk(Walk):
         for index, known in enumerate(par.frames):
             frame = known
             if frame is None:
-                frame = par.frames[index] = Frame(node.branches[index], par, index, Scope({}, None, par.scope))
+                frame = par.frames[index] = type(par)(node.branches[index], par, index, Scope({}, None, par.scope))
             elif frame.status == OPEN:
-                self._settle(frame)
+                settle(frame, self._merge)
             else:
                 continue
             self._miss(frame, reason)
@@ -348,15 +355,6 @@ def _flow_around(frame: Frame | None) -> Flow | None:
             return frame.node.flow
         frame = frame.parent
     return None
-
-
-def _is_borne(frame: Frame) -> bool:
-    """Say whether the sequence or loop around a frame goes on although it has failed."""
-    parent = frame.parent
-    if parent is None or not isinstance(parent.node, Seq | Loop):
-        return False
-    flow = _flow_around(parent)
-    return flow is not None and flow.on_error == CONTINUE
 
 
 def _rescue_of(node: Node) -> Call | None:

@@ -1,8 +1,8 @@
 """Records: facts about a run, in the past tense, never changed.
 
-A journal keeps them, observers get them; replaying a run's records gives the run as it stood. `BranchTaken`, `LoopEnded`
-and `RouteIgnored` are choices that the walk makes by itself; the others come from the engine. Times that end in `_at` are
-seconds since the epoch, lengths that end in `_s` seconds.
+A journal keeps them, observers get them; replaying a run's records gives the run as it stood. `BranchTaken`, `LoopEnded`,
+`MapBegun`, `PlanCreated`, `PlanRevised` and `RouteIgnored` are choices that the walk makes by itself; the others come from the
+engine. Times that end in `_at` are seconds since the epoch, lengths that end in `_s` seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from agentflow.core.choices import BranchTaken as BranchTaken
+from agentflow.core.choices import LoopEnded as LoopEnded
+from agentflow.core.choices import MapBegun as MapBegun
+from agentflow.core.choices import Note as Note
+from agentflow.core.choices import PlanCreated as PlanCreated
+from agentflow.core.choices import PlanRevised as PlanRevised
+from agentflow.core.choices import RouteIgnored as RouteIgnored
 from agentflow.core.failure import Failure
 from agentflow.core.packing import pack_patch
 from agentflow.core.plan import Position
@@ -162,6 +169,7 @@ class StepCompleted:
     Attributes:
         attempts: how many attempts it took.
         usage: what the attempt used: `input_tokens, output_tokens, total_tokens, cost_usd`, any of them; None for nothing.
+        emitted: the runs of the events that it brought forth, which were accepted in the same commit.
     """
 
     position: Position
@@ -171,6 +179,7 @@ class StepCompleted:
     patch: Patch
     route: str | None = None
     usage: Mapping[str, Json] | None = None
+    emitted: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -315,40 +324,6 @@ class BudgetExhausted:
     limit: float
 
 
-# --- choices of the walk ---
-
-
-@dataclass(frozen=True, slots=True)
-class BranchTaken:
-    """A branch took case number `case`, by a condition or a route; `name` is that case's agent or flow."""
-
-    position: Position
-    case: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class LoopEnded:
-    """A counting loop ended after `iterations` rounds; `reason` is condition_met, max_iterations or error.
-
-    `final` holds the loop's own keys (`iteration`, `loop_complete`, `loop_completed`), which leave the state with it.
-    """
-
-    position: Position
-    reason: str
-    iterations: int
-    final: Mapping[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class RouteIgnored:
-    """A step named a route, and no route flow encloses it."""
-
-    position: Position
-    route: str
-
-
-Note: TypeAlias = BranchTaken | LoopEnded | RouteIgnored
 Ending: TypeAlias = WorkflowCompleted | WorkflowFailed | WorkflowCancelled
 StepFact: TypeAlias = (
     StepStarted | StepRetried | StepCompleted | StepFailed | FallbackTaken | StepDegraded | AnswerReused | StepAbandoned | EffectRecorded

@@ -17,11 +17,13 @@ from agentflow.core.event import Event, accept, first_scope
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import OPEN, Frame
 from agentflow.core.packing import MisfitError
+from agentflow.core.places import frame_at
 from agentflow.core.plan import Node, Par, Position, name_of
-from agentflow.core.policy_walk import PolicyWalk, walk_of
+from agentflow.core.policy_walk import PolicyWalk
 from agentflow.core.snapshot import thaw_standing
-from agentflow.core.standing import Standing, frame_at
+from agentflow.core.standing import Standing
 from agentflow.core.walk import Answer
+from agentflow.core.walks import walk_of
 from agentflow.errors import CancelledRunError, InvalidEventError, InvalidValueError, JournalDamagedError
 
 _Entries: TypeAlias = Sequence[tuple[Entry, facts.Fact]]
@@ -191,7 +193,7 @@ class Driver:
                 self._find(fact.position)
             case facts.WorkflowRecovering():
                 self._find_all(fact.in_flight)
-            case facts.BranchTaken() | facts.LoopEnded() | facts.RouteIgnored():
+            case _ if isinstance(fact, facts.Note):
                 self._choose(fact)
             case facts.FlowCut():
                 self._cut(fact)
@@ -203,14 +205,9 @@ class Driver:
                 self._create(fact)
             case facts.WorkflowCompleted() | facts.WorkflowFailed() | facts.WorkflowCancelled():
                 self._end(fact)
-            case (
-                facts.StepAbandoned()
-                | facts.WorkflowPaused()
-                | facts.WorkflowResumed()
-                | facts.PlanMoved()
-                | facts.BudgetWarned()
-                | facts.BudgetExhausted()
-            ):
+            case facts.StepAbandoned() | facts.BudgetWarned() | facts.BudgetExhausted():
+                pass
+            case facts.WorkflowPaused() | facts.WorkflowResumed() | facts.PlanMoved():
                 pass
             case _:
                 assert_never(fact)

@@ -10,11 +10,12 @@ from agentflow.core.facts import outputs_of
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.merge import Conflict
 from agentflow.core.orders import open_approvals, state_of
+from agentflow.core.places import is_below
 from agentflow.core.plan import Call, Node, Position, name_of, walk_nodes
 from agentflow.core.result import Usage
 from agentflow.core.row import Row
 from agentflow.core.run_row import RunRow
-from agentflow.core.standing import Standing, is_below
+from agentflow.core.standing import Standing
 from agentflow.core.state import State
 from agentflow.core.values import Json, copy_json
 from agentflow.errors import CancelledRunError, JoinClosedError

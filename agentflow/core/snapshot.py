@@ -15,6 +15,9 @@ from agentflow.core.event import Event
 from agentflow.core.failure import Failure
 from agentflow.core.frame import DONE, FAILED, OPEN, Frame, SpecialFrame, child_at
 from agentflow.core.ledger import Figures
+from agentflow.core.map_frame import MapFrame
+from agentflow.core.map_snapshot import fill_map_frame, pack_map_frame
+from agentflow.core.map_walk import MapWalk
 from agentflow.core.merge import Conflict
 from agentflow.core.outcome import Outcome
 from agentflow.core.packing import (
@@ -32,12 +35,13 @@ from agentflow.core.packing import (
 )
 from agentflow.core.plan import Call, Loop, Node, Par
 from agentflow.core.policy_snapshot import fill_policies, pack_policies
-from agentflow.core.policy_walk import PolicyWalk, walk_of
+from agentflow.core.policy_walk import PolicyWalk
 from agentflow.core.result import Usage
 from agentflow.core.standing import Approval, Standing, StepStanding
 from agentflow.core.state import Patch, Scope
 from agentflow.core.values import Json
 from agentflow.core.walk import Walk
+from agentflow.core.walks import walk_of
 from agentflow.errors import JournalDamagedError, JournalVersionError
 
 SNAPSHOT_VERSION = 1
@@ -127,11 +131,15 @@ def _pack_frame(frame: Frame, parent: int) -> Table:
         row["status"] = frame.status
         if frame.status == FAILED:
             row["failure"] = pack_failure(frame.failure)
+        if isinstance(frame, MapFrame) and frame.is_borne:
+            row["is_borne"] = True
         return row
     if isinstance(frame, SpecialFrame):
         row["failure"] = pack_failure(frame.failure)
     if frame.scope is not frame.outer:
         row["scope"] = _pack_scope(frame.scope)
+    if isinstance(frame, MapFrame):
+        row |= pack_map_frame(frame)
     if type(node) is not Call:
         row["round"] = frame.round
         if type(node) is Par:
@@ -144,7 +152,7 @@ def _pack_frame(frame: Frame, parent: int) -> Table:
 def _thaw_frame(walk: Walk, frames: list[Frame], row: Table) -> None:
     at, index = row["parent"], whole(row["index"])
     if not frames:
-        frame = Frame(walk.plan, None, 0, walk.scope)
+        frame = _frame_of(walk)(walk.plan, None, 0, walk.scope)
     else:
         parent = frames[whole(at)]
         frame = _thaw_child(walk, parent, index, row)
@@ -164,6 +172,8 @@ def _thaw_frame(walk: Walk, frames: list[Frame], row: Table) -> None:
     if "scope" in row:
         frame.scope = Scope({}, None, frame.outer)
         _fill_scope(frame.scope, row["scope"])
+    if isinstance(frame, MapFrame):
+        fill_map_frame(frame, row)
     if type(frame.node) is not Call:
         _thaw_inner(frame, row)
 
@@ -181,10 +191,14 @@ def _thaw_inner(frame: Frame, row: Table) -> None:
         frame.trail = list(texts(row["trail"]))
 
 
+def _frame_of(walk: Walk) -> type[Frame]:
+    return MapFrame if isinstance(walk, MapWalk) else Frame
+
+
 def _thaw_child(walk: Walk, parent: Frame, index: int, row: Table) -> Frame:
     node = child_at(parent.node, index)
     if "failure" not in row or "status" in row or type(node) is not Call or not isinstance(walk, PolicyWalk):
-        return Frame(node, parent, index, parent.scope)
+        return _frame_of(walk)(node, parent, index, parent.scope)
     failure = unpack_failure(row["failure"])
     rescue = SpecialFrame(node, parent, index, parent.scope, failure)
     rescue.given = walk.given_for(failure)
@@ -249,6 +263,8 @@ def freeze_standing(standing: Standing) -> bytes:
         row["warned"], row["exhausted"] = sorted(standing.spending.warned), sorted(standing.spending.exhausted)  # type: ignore[assignment]
     if standing.extra:
         row["extra"] = standing.extra
+    if standing.has_emitted:
+        row["has_emitted"] = True
     body = dumps(row).encode("utf-8", "replace")
     return _checksum(body) + body
 
@@ -303,6 +319,7 @@ def _fill_standing(standing: Standing, row: Table) -> None:
         standing.spending.warned.update(texts(row.get("warned", [])))
         standing.spending.exhausted.update(texts(row.get("exhausted", [])))
     standing.extra = whole(row.get("extra", 0))
+    standing.has_emitted = row.get("has_emitted") is True
     standing.ready = {frame.position: frame for frame in _calls(standing.walk)}
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from agentflow.core.ledger import Figures
 from agentflow.core.packing import number
-from agentflow.core.plan import Call, Loop, Node, Position, calls_of, children, walk_nodes
+from agentflow.core.plan import Call, Loop, Map, Node, Position, calls_of, children, walk_nodes
 from agentflow.core.values import Json
+
+ITEM = "["  # the mark of a Map's item
 
 
 class Spending:
@@ -78,19 +80,19 @@ def nodes_above(plan: Node, position: Position) -> Iterator[tuple[Position, Node
     yield place, node
     for mark, index in marks_of(position):
         parts = children(node)
-        if not parts or (type(node) is not Loop and not 0 <= index < len(parts)):
+        if not parts or (type(node) not in (Loop, Map) and not 0 <= index < len(parts)):
             return
-        node = node.body if type(node) is Loop else parts[index]
-        place += f"{mark}{index}"
+        node = node.body if type(node) is Loop or type(node) is Map else parts[index]
+        place += f"{mark}{index}]" if mark == ITEM else f"{mark}{index}"
         yield place, node
 
 
 def marks_of(position: Position) -> Iterator[tuple[str, int]]:
-    """Yield the ways down from the root: `0.2#3` is `.2` and `#3`."""
+    """Yield the ways down from the root: `0.2#3[4]` is `.2`, `#3` and `[4`."""
     at = 1
     while at < len(position):
         end = at + 1
         while end < len(position) and position[end].isdecimal():
             end += 1
         yield position[at], int(position[at + 1 : min(end, at + 18)] or -1)
-        at = end
+        at = end + (position[at] == ITEM and position[end : end + 1] == "]")

@@ -15,9 +15,10 @@ from agentflow.core.entry import Entry
 from agentflow.core.failure import Failure
 from agentflow.core.frame import OPEN, Frame
 from agentflow.core.packing import number
-from agentflow.core.plan import Call, Loop, Par, Position, has_clocks, is_timed
+from agentflow.core.places import frame_at, is_below
+from agentflow.core.plan import Position, has_clocks, is_timed
 from agentflow.core.result import Usage
-from agentflow.core.spending import Spending, has_budgets, marks_of, nodes_above
+from agentflow.core.spending import Spending, has_budgets, nodes_above
 from agentflow.core.values import Json
 from agentflow.core.walk import Walk
 
@@ -88,6 +89,7 @@ class Standing:
         ended: the terminal record.
         spending: what was used of its budgets; None when there are none.
         extra: how many attempts were made because others had failed.
+        has_emitted: one of its steps has brought forth another event.
     """
 
     run_id: str
@@ -114,6 +116,7 @@ class Standing:
     is_budgeted: bool | None = None  # something has a budget; None as above
     spending: Spending | None = None
     extra: int = 0
+    has_emitted: bool = False
 
     def __post_init__(self) -> None:
         if self.is_budgeted or (self.is_budgeted is None and has_budgets(self.walk.plan)):
@@ -150,33 +153,6 @@ class Standing:
         for position in [position for position in self.flows if position != "0"]:
             if (frame := frame_at(self.walk, position)) is None or frame.status != OPEN:
                 del self.flows[position]
-
-
-def frame_at(walk: Walk, position: Position) -> Frame | None:
-    """Return the frame that stands at a position, None when there is none."""
-    frame = walk.root
-    if position != "0" and not position.startswith(("0.", "0#")):
-        return None
-    is_hop = False  # a hand-off loop's branch has no frame of its own: `#1` alone names nothing, `#1.2` the call
-    for mark, index in marks_of(position):
-        if frame is None or type(frame.node) is Call or frame.status != OPEN:
-            return None
-        if type(frame.node) is Par:
-            frame = frame.frames[index] if mark == "." and 0 <= index < len(frame.frames) else None
-        elif type(frame.node) is Loop and not is_hop:
-            if mark != "#" or frame.round != index:
-                return None
-            is_hop = frame.node.is_handoff
-            frame = frame if is_hop else frame.child
-        else:
-            frame = frame.child if mark == "." and frame.child is not None and frame.child.index == index else None
-            is_hop = False
-    return None if is_hop else frame
-
-
-def is_below(position: Position, above: Position) -> bool:
-    """Say whether a position is another one or stands below it; everything stands below ""."""
-    return not above or position == above or position.startswith((f"{above}.", f"{above}#"))
 
 
 # --- folding ---
@@ -244,6 +220,8 @@ def _ended(standing: Standing, at: float, fact: facts.StepCompleted | facts.Step
         _use(standing.usage, fact.usage)
         if standing.spending is not None:
             standing.spending.settle(fact.position, (step.acting if step is not None else "") or fact.agent, fact.usage)
+    if isinstance(fact, facts.StepCompleted) and fact.emitted:
+        standing.has_emitted = True
 
 
 def _release(standing: Standing, position: Position, step: StepStanding, attempts: int) -> None:

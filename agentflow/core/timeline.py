@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from agentflow.core import records as facts
 from agentflow.core.diagram import escaped
 from agentflow.core.failure import Failure
+from agentflow.core.places import is_below
 from agentflow.core.plan import Position
 from agentflow.core.row import Row
-from agentflow.core.standing import is_below
 from agentflow.core.values import Json
 
 MOST_ARROWS = 1000

@@ -16,10 +16,11 @@ from agentflow.core.facts import outputs_of as outputs_of
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import DONE, FAILED, LOOP_KEYS, OPEN, Frame
 from agentflow.core.handoff import end_hop, hand_on, hold, no_way
-from agentflow.core.join import join_error, settle_branches
+from agentflow.core.join import join_error, salvage, settle_branches
+from agentflow.core.merge import Conflict
 from agentflow.core.outcome import Answer as Answer
 from agentflow.core.outcome import Outcome as Outcome
-from agentflow.core.plan import Branch, Call, Loop, Node, Par, Seq, name_of
+from agentflow.core.plan import Branch, Call, Loop, Map, Node, Par, Seq, has_name, key_of, name_of
 from agentflow.core.records import BranchTaken, LoopEnded, Note, RouteIgnored
 from agentflow.core.state import REMOVED, Patch, Scope
 from agentflow.errors import RuleError
@@ -111,7 +112,7 @@ class Walk:
             self.end(failure)
             return ready
         if type(frame.node) is not Call:
-            self._salvage(frame)
+            salvage(frame, self._merge)
         frame.status = FAILED  # before it leaves: its time is over, it goes on with nothing
         self._leave(frame, failure, ready)
         return ready
@@ -154,6 +155,7 @@ class Walk:
         elif type(node) is Branch:
             self._choose(frame, node, ready)
         else:
+            assert type(node) is not Map  # noqa: S101 - a plan with a Map is walked by a MapWalk
             assert_never(node)
         return frame
 
@@ -203,18 +205,22 @@ class Walk:
                 frame.route = self.event.first_route()
             self._hop(frame, node, None, ready)
         else:
-            frame.scope = Scope({"iteration": 0, "loop_complete": REMOVED, "loop_completed": REMOVED}, None, frame.outer)
+            hidden = {} if frame.scope is frame.outer else frame.scope.entries  # what a MapWalk hides of it
+            frame.scope = Scope({**hidden, "iteration": 0, "loop_complete": REMOVED, "loop_completed": REMOVED}, None, frame.outer)
             self._descend(frame, node.body, ready)
 
     def _choose(self, frame: Frame, node: Branch, ready: list[Frame]) -> None:
         try:
-            index = first_true(node, RunFacts(self.event, frame.scope))
+            index = first_true(node, self._facts(frame))
         except RuleError as error:
             self._fall(frame, failure_of(error).at(agent="", position=frame.position, stage=frame.stage), ready)
             return
         if self.is_noting:
             self.notes.append(BranchTaken(frame.position, index, name_of(node.cases[index])))
         self._descend(frame, node.cases[index], ready, index)
+
+    def _facts(self, frame: Frame) -> RunFacts:
+        return RunFacts(self.event, frame.scope)
 
     def _fall(self, frame: Frame, failure: Failure, ready: list[Frame]) -> None:
         """Leave a frame that failed as it was entered; a PolicyWalk does so later, since more may be entered then."""
@@ -296,8 +302,8 @@ class Walk:
                     if not self._end_branch(parent, node, frame, failure, ready):
                         return
                     failure = self._join(parent, node)
-                case Branch() | Call():
-                    pass  # a branch ends as the way it took did; a call is nobody's parent
+                case Branch() | Call() | Map():
+                    pass  # a branch ends as the way it took did, a Map as its join; a call is nobody's parent
                 case _:
                     assert_never(parent.node)
             frame = parent
@@ -321,7 +327,7 @@ class Walk:
         if not reason:
             try:
                 is_met = entries.get("loop_complete") is True or entries.get("loop_completed") is True
-                if is_met or (node.until is not None and node.until.holds(RunFacts(self.event, frame.scope))):
+                if is_met or (node.until is not None and node.until.holds(self._facts(frame))):
                     reason = "condition_met"
                 elif frame.round >= node.bound:
                     reason = "max_iterations"
@@ -344,7 +350,8 @@ class Walk:
         """Count a branch as finished, start the next that waits, and say whether it was the last."""
         if failure is not None:
             branch.failure = failure
-            self.outcome.tell(name_of(branch.node), failure)
+            if has_name(branch.node):  # else it was told under the name of who failed
+                self.outcome.tell(key_of(branch.node), failure)
         par.left -= 1
         if par.left == 0:
             return True
@@ -363,31 +370,17 @@ class Walk:
             return failure
         error = join_error(node, failed)
         if error is not None:
-            return error.at(agent=", ".join(name_of(frame.node) for frame in failed), position=par.position, stage=par.stage)
+            return error.at(agent=", ".join(dict.fromkeys(name_of(frame.node) for frame in failed)), position=par.position, stage=par.stage)
         self.outcome.is_partial = True
         return failure
 
     def _merge(self, par: Frame, node: Par) -> Failure | None:
-        failure, conflicts = settle_branches(par, node)
+        return self._note_merge(*settle_branches(par, node))
+
+    def _note_merge(self, failure: Failure | None, conflicts: list[Conflict]) -> Failure | None:
         if conflicts:
             self.outcome.conflicts.extend(conflicts)
         return failure
-
-    def _salvage(self, frame: Frame) -> None:
-        """Settle, below a frame that is cut, what its finished parts came to."""
-        if type(frame.node) is Par:
-            for branch in frame.frames:
-                if branch is not None and branch.status == OPEN:
-                    self._settle(branch)
-            self._merge(frame, frame.node)
-        else:
-            self._settle(frame.child)  # type: ignore[arg-type] # an open frame has a child
-
-    def _settle(self, frame: Frame) -> None:
-        if type(frame.node) is not Call:
-            self._salvage(frame)
-            if frame.scope is not frame.outer:
-                frame.fold()
 
     def end(self, failure: Failure | None) -> None:
         """End the walk as it stands."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentflow.core.event import Event, accept, first_scope
+from agentflow.core.standing import Standing
 from agentflow.engine.durations import step_limit_of
 from agentflow.engine.program import Program
 from agentflow.engine.run import Run
-from agentflow.errors import AgentflowError, DuplicateEventError
+from agentflow.errors import AgentflowError, DuplicateEventError, EventLimitError
 from agentflow.ports import Clock
 
 if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
+
+MORE = "emit for some events only, or raise max_events in [orchestration]"
 
 
 def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: bool) -> Run:
@@ -40,20 +43,53 @@ def accepted_run(event: Event, program: Program, clock: Clock, *, is_noting: boo
     return run
 
 
+def subscribed_run(event: Event, program: Program, clock: Clock, *, is_noting: bool) -> Run:
+    """Check an event and make its run, as `accepted_run`, where agents subscribe to events: those that take it will follow.
+
+    Raises:
+        InvalidEventError, InvalidValueError, RoutingError: as `accepted_run`.
+        EventLimitError: more agents take it than one event may bring forth others.
+    """
+    followers = program.takers_of(event.target) if isinstance(event, Event) else ()
+    if not followers:
+        return accepted_run(event, program, clock, is_noting=is_noting)
+    most = program.flow.max_events
+    if len(followers) > most:
+        raise EventLimitError(f"{len(followers)} agents subscribe to the event", hint=f"{MORE}, which is {most}")
+    run = accepted_run(event, program.announcing(event), clock, is_noting=is_noting)
+    run.followers = followers
+    return run
+
+
+def equip(engine: Engine, run: Run) -> None:
+    """Give a new run its journal, where runs have one."""
+    if engine.journals is not None:
+        has_limits, is_budgeted = run.program.has_inner_limits, run.program.has_budgets
+        standing = Standing(run.run_id, run.walk, has_limits=has_limits, is_budgeted=is_budgeted)
+        run.journal = engine.journals.new(run.event, run.program, standing)
+
+
 async def emitted_for(parent: Run, engine: Engine, event: Event) -> Run:
     """Accept an event that a callback of another run emits, and return its run.
 
     Raises:
-        as `Runner.emit`.
+        as `Runner.emit`; EventLimitError: one event has brought forth as many as it may.
     """
-    run = engine.accept(event)
-    run.parent, run.root = parent, parent.root or parent
+    run, family = engine.accept(event), engine.families.of(parent)
+    run.parent, run.family = parent, family
+    family.check(1 + len(run.followers))
+    family.add(run)
+    if run.journal is not None:
+        run.journal.change(parent_id=parent.run_id, root_id=family.root_id)
     engine.intake.nest(run)
-    while not engine.admit(run):
-        await engine.room(run)
-    if run.journal is None:
-        return run
-    known = await accepted(engine, run)
+    known = None
+    try:
+        while not engine.admit(run):
+            await engine.room(run)
+        known = run if run.journal is None else await accepted(engine, run)
+    finally:
+        if known is not run:
+            family.drop(run)
     if known is not run and known.parent is None and known is not parent:  # its callback runs once more, in another process
         known.parent = parent
         for following in engine.intake.lift(known):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agentflow.core.answered import Answered
 from agentflow.core.frame import Frame
+from agentflow.core.outcome import Answer
 from agentflow.core.plan import Call
 from agentflow.core.records import AnswerReused
+from agentflow.core.state import Patch
+from agentflow.engine.fallbacks import settle_degraded
 from agentflow.engine.step import START, Phase, Step
 from agentflow.errors import CircuitOpenError
 
@@ -21,9 +25,26 @@ def police(engine: Engine, step: Step, frame: Frame) -> None:
     if run.program.has_inner_limits:
         engine.supervision.time_flows_above(run, frame)
     step.begin_anew()
-    if node.policy is not None or run.program.has_budgets or node.agent in engine.gates or frame.given is not None:
+    if (
+        node.policy is not None
+        or run.program.has_budgets
+        or node.agent in engine.gates
+        or run.program.has_contracts
+        or frame.hands_on
+        or frame.given is not None
+    ):
         step.is_policed = True
         step.phase = START
+        if node.policy is not None and node.policy.is_background:
+            engine.families.background(step)
+
+
+def settled(engine: Engine, step: Step, answer: Answer) -> Answer:
+    """Return what the walk is to be told of a policed step that has ended: with the messages that its agent has sent."""
+    settle_degraded(engine, step)
+    if not step.sent or not isinstance(answer, Patch):
+        return answer
+    return Answered(answer, answer.same if isinstance(answer, Answered) else {}, step.sent)
 
 
 async def admit(engine: Engine, step: Step) -> Phase:

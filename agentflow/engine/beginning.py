@@ -54,6 +54,11 @@ class Beginning:
         """Begin a run whose turn it is."""
         self._turns.append(run)
         self._begin_all()
+        if run.changed and run.has_offspring:
+            for other in self._engine.intake.behind(run):
+                if other.parent is run:
+                    for following in self._engine.intake.lift(other):
+                        self.take_turn(following)
 
     def _begin_all(self) -> None:
         """Begin the runs whose turn it is. One that ends at once brings up the next: they are taken in a row, not in depth."""
@@ -70,6 +75,16 @@ class Beginning:
         """Return how long the event hooks may take: they are part of the event's time."""
         engine = self._engine
         return min(engine.hook_limit_s, run.program.flow.timeout_s or engine.hook_limit_s)
+
+    def go_on_behind(self, step: Step) -> None:
+        """Go on with a run whose event hooks have ended: those before its first step, or those after its last."""
+        engine, run = self._engine, step.run
+        if run.walk.is_done:
+            engine.ending.seal(run)
+        elif step.failure is not None:
+            engine.ending.cut(run, None, step.failure)
+        else:
+            self.start_walk(run)
 
     def start_walk(self, run: Run) -> None:
         """Enter the plan and begin its first calls."""

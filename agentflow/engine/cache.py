@@ -10,6 +10,7 @@ from agentflow.core.codec import canonical
 from agentflow.core.packing import pack_patch, unpack_patch
 from agentflow.core.state import Patch
 from agentflow.core.values import Json, copy_json
+from agentflow.engine.contracts import sources_of
 from agentflow.engine.step import Step
 
 MOST_ENTRIES = 1000
@@ -56,5 +57,5 @@ def _identity(step: Step) -> str:
     meta = {key: scope.lookup_meta(key) for key in scope.meta_keys()}
     injected = {} if step.injected is None else pack_patch(step.injected)
     version = str(step.run.program.agent_configs.get(step.agent.name, {}).get("version", ""))
-    told = canonical([step.agent.name, version, step.input.data, entries, meta, injected])
+    told = canonical([step.agent.name, version, step.input.data, entries, meta, injected, sources_of(step)])
     return blake2b(told.encode("utf-8", "replace"), digest_size=16).hexdigest()

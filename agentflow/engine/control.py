@@ -281,4 +281,6 @@ def _digest(run: Run, frame: Frame) -> str:
     """Return what stands for a step and its input: who approves one thing does not approve another."""
     plan_hash = _journal_of(run).row.plan_hash
     told = [frame.node.agent, frame.position, plan_hash, State.over(frame.scope).to_dict()]  # type: ignore[union-attr] # only calls wait
+    if frame.given is not None:
+        told.append(dict(frame.given))
     return hashlib.blake2b(canonical(told).encode("utf-8", "replace"), digest_size=16).hexdigest()

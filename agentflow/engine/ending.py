@@ -138,16 +138,18 @@ class Ending:
 
     async def drain(self, timeout_s: float) -> Left:
         """Take nothing more, wait for all runs to end or pause, then end or leave the rest."""
-        engine = self._engine
+        engine, until = self._engine, self._engine.monotonic() + timeout_s
         engine.intake.close()
+        engine.background.close()
         self.end_all([run for run in engine.runs if run.state == "paused"])
         self.end_all([run for run in engine.runs if engine.intake.blocker_of(run) is not None])
         await engine.idle.until_idle(timeout_s)
         engine.hook_limit_s = min(engine.hook_limit_s, engine.supervision.grace_s)
         self.end_all(sorted(engine.runs, key=lambda run: run.begun is not None))  # those that wait first
         await engine.idle.until_idle(None)
+        left = await engine.background.finish(until - engine.monotonic(), engine.supervision.grace_s)
         engine.deadlines.close()
-        abandoned = sorted(map(str, engine.supervision.abandoned.values()))
+        abandoned = sorted([*map(str, engine.supervision.abandoned.values()), *left])
         return Left(tuple(sorted(self.cancelled)), tuple(sorted(self.resumable)), tuple(abandoned))
 
     def finish(self, run: Run) -> None:
@@ -156,6 +158,8 @@ class Ending:
         if run.timers is not None:
             engine.supervision.stop_clocks(run)
         if engine.hooks.has_event_hooks and run.begun is not None:
+            if run.journal is not None and run.journal.is_carrying:
+                run.journal.commit()  # what the last step has brought forth does not wait for them
             engine.spawn(Step(engine, run, None, engine.beginning.hook_limit_of(run)), Phase.AFTER_EVENT)
         else:
             self.seal(run)

@@ -14,11 +14,11 @@ from sys import getrefcount
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
-from agentflow.core.standing import Standing
 from agentflow.core.state import Patch, State
 from agentflow.core.walk import Answer
-from agentflow.engine.acceptance import accepted_run
-from agentflow.engine.admission import police
+from agentflow.engine.acceptance import accepted_run, equip, subscribed_run
+from agentflow.engine.admission import police, settled
+from agentflow.engine.background import Background
 from agentflow.engine.beginning import Beginning
 from agentflow.engine.budgets import Budgets
 from agentflow.engine.busy import Busy
@@ -27,7 +27,7 @@ from agentflow.engine.control import Control, Wait
 from agentflow.engine.deadlines import Deadlines
 from agentflow.engine.draining import Drain
 from agentflow.engine.ending import Ending
-from agentflow.engine.fallbacks import settle_degraded
+from agentflow.engine.families import Families
 from agentflow.engine.intake import Intake
 from agentflow.engine.parts import Parts
 from agentflow.engine.phases import PHASES
@@ -70,6 +70,9 @@ class Engine:
         self.control = Control(self)
         self.beginning = Beginning(self)
         self.ending = Ending(self)
+        self.families = Families(self)
+        self._accepted = subscribed_run if self.program.subscriptions else accepted_run
+        self.background = Background(self)
         self.budgets = Budgets(self)
         self.cache = Cache(self.monotonic)
         self.gates = parts.gates
@@ -89,25 +92,27 @@ class Engine:
         Raises:
             InvalidEventError, InvalidValueError: the event is not valid.
             RoutingError: its `orchestration_override` names nothing.
+            EventLimitError: it has too many subscribers.
         """
-        run = accepted_run(event, self.program, self.clock, is_noting=bool(self._observers) or self.journals is not None)
+        run = self._accepted(event, self.program, self.clock, is_noting=bool(self._observers) or self.journals is not None)
         run.is_hooked = self.hooks.has_event_hooks
         if self.journals is not None:
-            run.journal = self.journals.new(
-                run.event,
-                run.program,
-                Standing(run.run_id, run.walk, has_limits=run.program.has_inner_limits, is_budgeted=run.program.has_budgets),
-            )
+            equip(self, run)
         return run
 
-    def admit(self, run: Run) -> bool:
-        """Take a run in, at once or behind others. False when the queue is full, or its session busy: await `room` and try again."""
-        begins = self.intake.admit(run)
+    def admit(self, run: Run, *, is_accepted: bool = False) -> bool:
+        """Take a run in, at once or behind others. False when the queue is full, or its session busy: await `room` and try again.
+
+        One that `is_accepted`, because what brings it forth was, is taken in all the same.
+        """
+        begins = self.intake.admit(run, is_accepted=is_accepted)
         if begins is None:
             return False
         self.runs.add(run)
         if run.journal is not None or self._observers:
             self.teller.created(run)
+        if run.changed and run.followers:
+            self.families.follow(run)
         if begins:
             self.beginning.begin(run)
         elif run.journal is not None:
@@ -249,7 +254,7 @@ class Engine:
                             answer = step.answer(returned)
                     except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
                         answer = step.failed(error)
-                    if step.turn == turn and step.cause is None and type(answer) is Patch and not observers:
+                    if step.turn == turn and step.cause is None and type(answer) is Patch and not (observers or step.changed):
                         if is_kept:
                             self.teller.ended(step, answer)
                         ready = walk.complete(frame, answer)
@@ -350,15 +355,17 @@ class Engine:
         frame = step.frame
         if frame is None:
             self.retire(step)
-            self._settle_event_hooks(step)
+            self.beginning.go_on_behind(step)
             return None
         answer = step.answered if step.failure is None else step.failure
         assert answer is not None  # noqa: S101 - a step is done with a failure or an answer
         step.failure = None
         if step.is_policed:
-            settle_degraded(self, step)
+            answer = settled(self, step, answer)
         if self._observers or step.run.journal is not None:
             self.teller.ended(step, answer)
+        if step.changed and step.emitted:
+            self.families.bring_forth(step, answer)
         return self._follow(step, step.run.walk.complete(frame, answer))
 
     def _follow(self, step: Step, ready: list[Frame]) -> Step | None:
@@ -388,12 +395,3 @@ class Engine:
         """Let go of a step that has ended."""
         self.deadlines.drop(step)
         step.run.close(step)
-
-    def _settle_event_hooks(self, step: Step) -> None:
-        run = step.run
-        if run.walk.is_done:
-            self.ending.seal(run)
-        elif step.failure is not None:
-            self.ending.cut(run, None, step.failure)
-        else:
-            self.beginning.start_walk(run)

@@ -10,8 +10,9 @@ from agentflow.core.plan import Call
 from agentflow.core.records import FallbackTaken, StepDegraded
 from agentflow.core.state import Patch
 from agentflow.core.values import copy_json
+from agentflow.engine.contracts import check_answer
 from agentflow.engine.step import Step
-from agentflow.errors import AttemptLimitError
+from agentflow.errors import AgentAnswerError, AttemptLimitError
 
 if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
@@ -58,8 +59,13 @@ def degrade(step: Step, failure: Failure) -> bool:
     if frame is None or policy is None or policy.default_output is None or failure.code == "cancelled":
         return False
     failure = replace(failure, attempts=step.attempt).at(agent=frame.node.agent, position=step.position, stage=frame.stage)  # type: ignore[union-attr]
-    step.failure, step.degraded = None, failure
-    step.answered = Patch(copy_json(dict(policy.default_output)), is_removing=False)  # type: ignore[arg-type]
+    answer = Patch(copy_json(dict(policy.default_output)), is_removing=False)  # type: ignore[arg-type]
+    try:
+        check_answer(step, answer, frame.node)  # type: ignore[arg-type]
+    except AgentAnswerError as error:
+        step.failure = failure_of(error, attempts=step.attempt)  # it is no answer here
+        return False
+    step.failure, step.degraded, step.answered = None, failure, answer
     return True
 
 

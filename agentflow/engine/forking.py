@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentflow.core import records as facts
 from agentflow.core.outcome import COMPENSATION, HANDLER
+from agentflow.core.places import is_below
 from agentflow.core.plan import Node
 from agentflow.core.replay import Fit, event_of, fit
-from agentflow.core.standing import is_below
 from agentflow.core.state import Patch, State
 from agentflow.engine.copying import created_again, record_copy
 from agentflow.engine.history import Recorded
@@ -115,7 +116,8 @@ def _without_discarded(told: Sequence[facts.Fact]) -> Sequence[facts.Fact]:
 def _copied(told: Sequence[facts.Fact], again: frozenset[str] = frozenset()) -> list[facts.Fact]:
     """Return what a fork has of records: to be cut as a whole, and the hooks behind the end, belong to how the old run ended.
 
-    A step that begins `again` keeps its effects alone. Nobody has approved anything of the new run: its open steps ask anew.
+    What its steps have brought forth is the old run's. A step that begins `again` keeps its effects alone. Nobody has approved
+    anything of the new run: its open steps ask anew.
     """
     answered = {fact.position for fact in told if isinstance(fact, facts.StepCompleted | facts.StepFailed)}
 
@@ -130,4 +132,8 @@ def _copied(told: Sequence[facts.Fact], again: frozenset[str] = frozenset()) -> 
             return fact.position not in again
         return not isinstance(fact, _NOT_COPIED)
 
-    return [fact for fact in told if is_copied(fact)]
+    return [_barren(fact) for fact in told if is_copied(fact)]
+
+
+def _barren(fact: facts.Fact) -> facts.Fact:
+    return replace(fact, emitted=()) if isinstance(fact, facts.StepCompleted) and fact.emitted else fact

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agentflow.core.codec import decode
+from agentflow.core.contract import Schema
+from agentflow.core.contract_codec import MakeSchema
 from agentflow.core.diagram import COLOURS, mermaid
 from agentflow.core.entry import Entry
 from agentflow.core.plan import Node
@@ -86,11 +88,13 @@ class History:
         store: where they are.
         rule: compiles a condition.
         function: finds the merge function `module:function`.
+        schema: compiles a JSON Schema.
     """
 
-    def __init__(self, store: Store, rule: MakeRule, function: FindFunction) -> None:
+    def __init__(self, store: Store, rule: MakeRule, function: FindFunction, schema: MakeSchema = Schema) -> None:
         self._store = store
         self._rule = rule
+        self._schema = schema
         self._function = function
         self._plans: dict[str, Node] = {}
 
@@ -259,6 +263,6 @@ class History:
     async def _plan(self, run_id: str, plan_hash: str) -> Node:
         plan = self._plans.get(plan_hash)
         if plan is None:
-            read: ReadPlan = lambda found, body: decode_plan(found, body, self._rule, self._function)  # noqa: E731 - of this history
+            read: ReadPlan = lambda found, body: decode_plan(found, body, self._rule, self._function, self._schema)  # noqa: E731 - of this history
             plan = self._plans[plan_hash] = await recorded_plan(self._store, run_id, plan_hash, read)
         return plan

@@ -206,11 +206,11 @@ class Intake:
         return self._has_room(sum(other.begun is None for other in others))
 
     def nest(self, run: Run) -> None:
-        """Let a run be part of the turn of the one for which it was emitted, or of one further up, that has the same session."""
+        """Let a run be part of the turn of the one for which it was emitted, or of one further up, that has it in the same session."""
         line, above = self._sessions.get(run.session_id or ""), run.parent
         while above is not None and (line is None or line.get(above.run_id) is not above):
             above = above.parent
-        if above is not None:
+        if above is not None and line is not None and _is_served(line, above):
             run.is_nested = True
 
     def lift(self, run: Run) -> list[Run]:
@@ -302,3 +302,18 @@ class Intake:
 def _had_turn(run: Run) -> bool:
     """Say whether a run of a session does not wait for its turn any more."""
     return run.begun is not None or run.is_nested
+
+
+def _is_served(line: Line, run: Run) -> bool:
+    """Say whether it is a run's turn: it had it, or nobody is ahead of it but parts of its own."""
+    if _had_turn(run):
+        return True
+    for other in line.values():
+        if other is run:
+            return True
+        above = other
+        while above is not None and above is not run:
+            above = above.parent
+        if above is None:
+            return False
+    return False

@@ -12,7 +12,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentflow.core.append import Append
 from agentflow.core.codec import Written, dumps, encode, quoted, written
@@ -31,6 +31,7 @@ from agentflow.errors import StorageFullError
 from agentflow.ports import Clock, Store
 
 RETRY_S = 0.5  # between two attempts to write to a store that is full
+Carried: TypeAlias = list[tuple[tuple[Append, ...], Future[None]]]
 
 
 @dataclass
@@ -103,15 +104,18 @@ class Journal:
     __slots__ = (
         "_append",
         "_behind",
+        "_carried",
         "_epoch",
         "_is_given_up",
         "_is_new",
         "_kept_seq",
         "_kept_size",
         "_pending",
+        "_refused",
         "_row",
         "_sent",
         "accepted",
+        "carrier",
         "event",
         "mark",
         "plan",
@@ -128,6 +132,9 @@ class Journal:
         self.plan: tuple[str, bytes] | None = None  # to be stored with the next commit
         self.event: Written | None = None  # as the first record has it
         self.accepted: Future[None]  # the commit of the run's first record
+        self.carrier: Journal | None = None  # of the run that brings this one forth: its next commit has the first records of this one
+        self._carried: Carried | None = None  # what others begin with, for the next commit
+        self._refused: list[Future[None]] = []  # who waits for what a full store has refused
         self._is_new = standing.seq < 0
         self._epoch = row.epoch
         self._row: RunRow | None = row if self._is_new else None  # as the store has it; None: it has none yet, or another
@@ -211,13 +218,43 @@ class Journal:
             body = freeze_standing(standing)
             append.snapshot = standing.seq, body
             self._kept_seq, self._kept_size = standing.seq, standing.size + len(body)
+        carried, carrier = self._carried, self.carrier
+        if carried is not None:
+            append.also = tuple(part for parts, _ in carried for part in parts)
+            self._carried = None
         self._append = append
-        self._sent = sent = self.shared.store.append(append)
+        self._sent = sent = self.shared.store.append(append) if carrier is None else carrier.carry(append)
+        self.carrier = None
+        if carried is not None:
+            sent.add_done_callback(partial(self._pass_on, append, [done for _, done in carried]))
         if self._is_new:
             self._is_new = False
             self.plan = None
             self.accepted = sent
         return sent
+
+    def carry(self, append: Append) -> Future[None]:
+        """Let the first append of another run share the fate of this run's next one; the future ends as that one's does."""
+        done: Future[None] = self.shared.loop.create_future()
+        parts, append.also = (append, *append.also), ()
+        self._carried = [*(self._carried or []), (parts, done)]
+        return done
+
+    def _pass_on(self, append: Append, carried: list[Future[None]], sent: Future[None]) -> None:
+        """Tell those that an append has carried how it ended, unless it is sent once more."""
+        if not sent.cancelled() and self._is_for_later(append, sent.exception()):
+            self._refused = carried
+            return
+        for done in carried:
+            _pass_on(sent, done)
+
+    def _is_for_later(self, append: Append, error: BaseException | None) -> bool:
+        return isinstance(error, StorageFullError) and not append.is_new and not self._is_given_up
+
+    @property
+    def is_carrying(self) -> bool:
+        """Whether the next commit has what other runs begin with."""
+        return self._carried is not None
 
     @property
     def _is_worth_keeping(self) -> bool:
@@ -230,7 +267,7 @@ class Journal:
         if done is not self._sent or done.cancelled() or done.exception() is None:
             return
         append, error = self._append, done.exception()
-        if append is not None and not append.is_new and isinstance(error, StorageFullError) and not self._is_given_up:
+        if append is not None and isinstance(error, StorageFullError) and self._is_for_later(append, error):
             if not self.shared.is_full:
                 self.shared.is_full = True
                 self.shared.on_full()
@@ -244,14 +281,18 @@ class Journal:
         self._is_given_up = True
 
     def _send_again(self, append: Append, error: StorageFullError) -> None:
-        behind = self._behind
+        behind, carried = self._behind, self._refused
+        self._refused = []
         if self._is_given_up and behind is not None:
             self._behind = None
-            behind.set_exception(error)
-            behind.exception()  # nobody may wait for it
+            for done in (behind, *carried):
+                done.set_exception(error)
+                done.exception()  # nobody may wait for it
             return
         self._sent = sent = self.shared.store.append(append)
         sent.add_done_callback(self._send_behind)
+        if carried:
+            sent.add_done_callback(partial(self._pass_on, append, carried))
 
     def _send_behind(self, done: Future[None]) -> None:
         """Send what waits behind something that was written, or refused for good."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agentflow.core.event import W3C, Event
+from agentflow.core.event import Event
 from agentflow.core.result import RunResult
 from agentflow.engine.run import Run
-from agentflow.errors import EventLimitError
 from agentflow.ports import Handle
 
 if TYPE_CHECKING:
     from agentflow.engine.engine import Engine
 
-MAX_EVENTS = 100  # for each root event
-
 
 class Offspring:
-    """The runner as a callback gets it: it emits on behalf of a run, at most MAX_EVENTS times for each root event.
+    """The runner as a callback gets it: it emits on behalf of a run, at most `max_events` times for each root event.
 
     An event of the run's own session is part of its turn there: it does not wait for the run that brought it forth. `position` is
     the step's, "" for callbacks of the event.
@@ -34,12 +31,8 @@ class Offspring:
         """Emit an event as a child of the run, and of its trace unless it names one of its own.
 
         Raises:
-            EventLimitError: the root event has brought forth as many as it may.
+            EventLimitError: the root event has brought forth `max_events` others.
         """
-        root = self._run.root or self._run
-        if root.offspring >= MAX_EVENTS:
-            raise EventLimitError(f"one event has brought forth {MAX_EVENTS} others", hint="let callbacks emit for some events only")
-        root.offspring += 1
         return await self._runner.emit_for(self._run, self._traced(event))
 
     async def run(self, event: Event) -> RunResult:
@@ -48,11 +41,10 @@ class Offspring:
 
     def _traced(self, event: Event) -> Event:
         """Return the event with the run's trace in its metadata."""
-        if not isinstance(event, Event) or not isinstance(event.kept_metadata, Mapping) or W3C[0] in event.metadata:
+        given: object = event
+        if not isinstance(given, Event) or not isinstance(given.kept_metadata, Mapping):
             return event  # what is no event is refused where it is emitted
-        tracing, told = self._engine.tracing, self._run.event.kept_metadata
-        headers = None if tracing is None else tracing.headers_of(self._run.run_id, self._position)
-        headers = headers or {name: told[name] for name in W3C if name in told}
+        headers = self._engine.families.trace_of(self._run, event.metadata, self._position)
         return event.view_in(headers) if headers else event
 
     def __getattr__(self, name: str) -> Any:

@@ -10,15 +10,18 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agentflow.core.answered import like
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.records import EventPatched
 from agentflow.core.result import AgentResult
 from agentflow.core.state import REMOVED, Patch, Scope, State
 from agentflow.core.values import copy_json
 from agentflow.engine.admission import admit, dismiss, is_shut_out
+from agentflow.engine.contracts import check_answer, check_event_patch, check_injection, note_repeated
 from agentflow.engine.fallbacks import degrade, exhausted, fall_back, has_fallback
 from agentflow.engine.hooks import Hook, HookArgs, call
 from agentflow.engine.lineage import Offspring
+from agentflow.engine.repeated import with_repeated
 from agentflow.engine.retry import is_correctable, is_retryable, wait_after
 from agentflow.engine.run import TIMED_OUT
 from agentflow.engine.step import Phase, Step
@@ -74,7 +77,10 @@ async def before(engine: Engine, step: Step) -> Phase:
             await call(callback, args)
             if step.is_left(turn):
                 return Phase.ERROR
-        step.injected = args.state.patch_to(scope)
+        injected = args.state.patch_to(scope)
+        if step.is_policed:
+            check_injection(step, injected)
+        step.injected = injected
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         if not _is_lost(step, turn, error):
             step.failure = failure_of(error, attempts=step.attempt)
@@ -92,16 +98,24 @@ async def attempt(engine: Engine, step: Step) -> Phase:
     step.attempt += 1
     step.started = engine.monotonic()
     step.state = state_of(step)
+    step.drop_mail()
     failure: Failure | None = None
     try:
         returned = await engine.executor.begin(step)
         if step.turn == turn:
-            step.answered = step.answer(returned)
+            answered = step.answer(returned)
+            if step.is_policed:
+                answered = with_repeated(step, returned, answered)
+                note_repeated(step, step.state, returned)
+                check_answer(step, answered)
+            step.answered = answered
     except BaseException as error:  # noqa: BLE001 - a handler that raises anything at all fails its step only
         failure = step.failed(error)
     if step.turn != turn:
         return Phase.DONE  # too late: the step is another task's, which may be at its next attempt
     step.failure = failure
+    if failure is not None:
+        step.drop_mail()
     if step.is_policed:
         is_closing = step.cause is not None and step.cause is not TIMED_OUT
         dismiss(engine, step, is_ok=None if is_closing else failure is None)
@@ -113,6 +127,7 @@ async def judge(engine: Engine, step: Step) -> Phase:
     """Decide whether a failed attempt is made again."""
     failure = step.failure
     assert failure is not None  # noqa: S101 - only failed attempts are judged
+    step.drop_mail()
     step.failure = failure = replace(failure, attempts=step.attempt)
     call = step.call
     step.failures += 1
@@ -171,6 +186,9 @@ async def after_failure(engine: Engine, step: Step) -> Phase:
                 state = args.state
                 patch = state.patch_to(scope)
                 patch.take_route()
+                if step.is_policed:
+                    note_repeated(step, state, None)
+                    check_answer(step, patch)
                 step.answered = patch
                 step.failure = None
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
@@ -207,6 +225,9 @@ async def after(engine: Engine, step: Step) -> Phase:
             patch = args.state.patch_to(scope)
             patch.route = answer.route
             patch.take_route()
+            if step.is_policed:
+                patch = like(answer, patch)
+                check_answer(step, patch)
             step.answered = answer = patch
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             if _is_lost(step, turn, error):
@@ -236,6 +257,7 @@ def _keep(engine: Engine, step: Step, when: str, state: State) -> None:
     scope = run.walk.scope
     patch = state.patch_to(scope)
     patch.take_route()
+    check_event_patch(run, patch)
     if run.journal is not None:
         engine.teller.tell(run, EventPatched(when, patch))
     scope.apply(patch)

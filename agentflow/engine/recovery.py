@@ -37,6 +37,7 @@ from agentflow.errors import (
     PoisonedStepError,
     RunnerStateError,
     RunNotFoundError,
+    SchemaExtraError,
     StoreDamagedError,
     StoreError,
 )
@@ -105,6 +106,7 @@ class Recovery:
         run.extra = standing.extra
         if "agent_timeout" in run.event.kept_metadata:
             run.step_limit_s = step_limit_of(run.event.kept_metadata["agent_timeout"])
+        await self._engine.families.recall(run, row)
 
     async def program_of(self, run_id: str, plan_hash: str) -> Program:
         """Return the program of a plan that is recorded for a run, whatever the configuration says now.
@@ -136,9 +138,12 @@ class Recovery:
     def take_over(self, rows: Sequence[RunRow]) -> list[Run]:
         """Own the runs that this engine has taken: each is read, and goes on, when its turn comes."""
         runs: list[Run] = []
+        known = {run.run_id: run for run in self._engine.runs}
         for row in rows:
-            run = self._unread(row)
+            run = known[row.run_id] = self._unread(row)
             self._rows[run] = row
+            if row.parent_id is not None:
+                self._engine.families.reunite(run, known.get(row.parent_id))
             self._engine.adopt(run)
             runs.append(run)
         return runs
@@ -176,7 +181,7 @@ class Recovery:
             if run.parked is not None:
                 return  # the engine has stopped meanwhile
             self._engine.teller.say("run_left_alone", {"run_id": row.run_id, "error": str(error)})
-            if isinstance(error, StoreDamagedError) or not isinstance(error, StoreError):  # else the store is at fault, not the run
+            if isinstance(error, StoreDamagedError) or not isinstance(error, StoreError | SchemaExtraError):  # else the run is not at fault
                 run.flags = (CORRUPT,)
                 await self._quarantine(row, error)
             self._engine.ending.park(run, error)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
+from agentflow.core.plan import Call
 from agentflow.core.result import RunResult, Usage
 from agentflow.core.run_row import CORRUPT
 from agentflow.core.values import Json
@@ -23,6 +24,7 @@ from agentflow.engine.seldom import Seldom
 if TYPE_CHECKING:
     from agentflow.engine.control import Wait
     from agentflow.engine.engine import Engine
+    from agentflow.engine.families import Family
     from agentflow.engine.journal import Journal
     from agentflow.engine.step import Step
 
@@ -93,10 +95,12 @@ class Run:
     is_cut = Seldom(first=False)  # its cancellation is in the journal already
     account = Seldom[Account | None](None)  # what it has of its budgets
     parent = Seldom["Run | None"](None)  # the run of the event for which a callback emitted this one's
-    root = Seldom["Run | None"](None)  # the first of its ancestors
+    root = Seldom["Run | None"](None)  # the workflow's run whose step it is
+    family: Seldom[Family | None] = Seldom(None)  # the runs that came of the same event; None where nobody has looked yet
+    followers = Seldom[tuple[Call, ...]](())  # who has subscribed to its event
+    has_offspring = Seldom(first=False)  # others in its session may be its children
     is_nested = Seldom(first=False)  # it is part of the turn that an ancestor has in their session
     is_decided = Seldom(first=False)  # its session was busy, and it is taken in all the same
-    offspring = Seldom(0)
     extra = Seldom(0)  # attempts that were made because others had failed
 
     def __init__(self, run_id: str, event: Event, program: Program, walk: Walk) -> None:
@@ -239,6 +243,19 @@ class RunHandle:
             RunnerStateError: the runner was stopped before the run had ended; it can be resumed.
         """
         return await self._run.ended()
+
+    async def tree(self) -> dict[str, RunResult]:
+        """Wait until the run, and all that its events have brought forth, has ended; return the results by run id, as accepted.
+
+        Raises:
+            StoreError, RunnerStateError: as `result`, of any of these runs.
+        """
+        return await self._engine.families.tree(self._run)
+
+    @property
+    def children(self) -> tuple[RunHandle, ...]:
+        """The handles of the runs that have come of this run's event here so far, however far below it, in order of acceptance."""
+        return tuple(RunHandle(run, self._engine) for run in self._engine.families.below(self._run))
 
     async def wait(self) -> str:
         """Wait until the run has ended or is paused, and that is durable, and return its status, or "paused".

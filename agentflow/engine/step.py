@@ -1,27 +1,24 @@
-"""Step: the engine's record of one call, from its first attempt to its answer, and the `ctx` its handler may ask for."""
+"""Step: the engine's record of one call, from its first attempt to its answer."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
-from inspect import isawaitable
 from math import inf
 from sys import getrefcount
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from agentflow.core.answered import Message
 from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame
-from agentflow.core.ledger import BudgetSnapshot
 from agentflow.core.plan import Call, name_of
-from agentflow.core.records import EffectRecorded
 from agentflow.core.result import AgentResult, Usage
 from agentflow.core.state import Patch, State
-from agentflow.core.values import Json, adopt, check_key, copy_json
-from agentflow.core.walk import outputs_of
+from agentflow.core.values import Json
+from agentflow.engine.context import Context
 from agentflow.engine.gates import Gate, Pass
 from agentflow.engine.seldom import Seldom
 from agentflow.errors import AgentAnswerError
@@ -108,6 +105,9 @@ class Step:
     correction = Seldom[Failure | None](None)  # what the next attempt is told
     degraded = Seldom[Failure | None](None)  # why its answer is its default output
     cache_key = Seldom("")
+    repeated = Seldom[Mapping[str, object]]({})  # what its agent has answered, of what the state had before, too
+    sent = Seldom[tuple[Message, ...]](())  # what the attempt has sent to its peers
+    emitted = Seldom["tuple[Run, ...]"](())  # the runs of what it has emitted, which are accepted when it is done
     worked_s = Seldom(0.0)  # how long the attempts took whose usage is still to be told
 
     run: Run
@@ -209,9 +209,15 @@ class Step:
 
     def begin_anew(self) -> None:
         """Forget what belonged to the call before this one in the line."""
-        for name in ("acting", "fallbacks", "correction", "degraded", "cache_key", "is_policed"):
+        for name in ("acting", "fallbacks", "correction", "degraded", "cache_key", "is_policed", "repeated", "sent"):
             if self.changed is not None:
                 self.changed.pop(name, None)
+
+    def drop_mail(self) -> None:
+        """Forget what an attempt has sent and emitted: it has failed, or another one begins."""
+        if self.changed is not None:
+            self.changed.pop("sent", None)
+            self.changed.pop("emitted", None)
 
     @property
     def input(self) -> Event:
@@ -283,107 +289,3 @@ class Step:
         raise AgentAnswerError(
             f"agent `{self.agent.name}` returned {type(returned).__name__}", hint="return a State, a mapping, an AgentResult or None"
         )
-
-
-class Context:
-    """What a handler with a third parameter is told about its call.
-
-    Attributes:
-        run_id: the run's id.
-        position: the step's position, e.g. `0.1#3`.
-        agent: the agent's name.
-        attempt: the number of this attempt, from 1.
-        session_id: the event's session, or None.
-    """
-
-    __slots__ = ("_locks", "_step", "agent", "attempt", "position", "run_id", "session_id")
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._locks: dict[str, asyncio.Lock] = {}
-        self.run_id = step.run.run_id
-        self.position = step.position
-        self.agent = step.agent.name
-        self.attempt = step.attempt
-        self.session_id = step.event.session_id
-
-    @property
-    def idempotency_key(self) -> str:
-        """32 hex digits, the same for each attempt of this step and for no other step."""
-        return hashlib.sha256(f"{self.run_id}/{self.position}".encode()).hexdigest()[:32]
-
-    async def once(self, key: str, function: Callable[[], Any]) -> Any:
-        """Do something once for this step, however often it is attempted: its JSON value is recorded and given from then on.
-
-        `function` takes nothing and may be async. It is called again only when the process died before its value was durable.
-
-        Raises:
-            InvalidValueError: the key is no text, or the value is not JSON.
-            StoreError: the value cannot be recorded.
-        """
-        check_key(key, "ctx.once")
-        async with self._locks.setdefault(key, asyncio.Lock()):  # of two that ask at once, the second gets what the first did
-            return await self._once(key, function)
-
-    async def _once(self, key: str, function: Callable[[], Any]) -> Any:
-        step = self._step
-        place = self.position, key
-        if step.effects is not None and place in step.effects:
-            return copy_json(step.effects[place])
-        value = function()
-        if isawaitable(value):
-            value = await value
-        value = adopt(value, f"ctx.once({key!r})")
-        if step.attempt != self.attempt or step.cause is not None or step.position != self.position:
-            return value  # of an attempt that was left behind: nothing of it is kept
-        if step.effects is None:
-            step.effects = {}
-        step.effects[place] = value
-        run, journal = step.run, step.run.journal
-        if journal is not None and run.parked is None and not run.is_cut:
-            step.engine.teller.tell(run, EffectRecorded(self.position, key, value))
-            step.engine.control.growth.is_over(run)
-            await asyncio.shield(asyncio.ensure_future(journal.durable(journal.commit())))
-        return copy_json(value)
-
-    async def checkpoint(self) -> dict[str, Json]:
-        """Make all that was recorded of the run durable, and return `{id, run_id, seq, state, schema_version}`.
-
-        Raises:
-            RunnerStateError: nothing of the run is recorded.
-        """
-        return await self._step.engine.control.checkpoint(self._step.run)
-
-    @property
-    def deadline(self) -> float:
-        """When this attempt times out, in seconds since the epoch."""
-        step = self._step
-        return step.engine.clock.time() + step.started + step.limit_s - step.engine.monotonic()
-
-    @property
-    def outputs(self) -> dict[str, dict[str, Json]]:
-        """What each agent and nested flow has set so far, by name."""
-        return outputs_of(self._step.run.walk, ())
-
-    @property
-    def budget(self) -> BudgetSnapshot | None:
-        """How the run's budget stands: consumed, reserved, limit, remaining, exhausted; None when it has none."""
-        return self._step.engine.budgets.snapshot(self._step.run)
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The agent's own table of the configuration, with defaults: role, description, system_prompt, capabilities …"""
-        return self._step.run.program.agent_configs.get(self.agent, {})
-
-    @property
-    def log(self) -> Any:
-        """A structlog logger bound to run_id, position and agent."""
-        return self._step.engine.log.bind({"run_id": self.run_id, "position": self.position, "agent": self.agent})
-
-    def record_usage(self, *, tokens: int = 0, cost_usd: float = 0.0, input_tokens: int = 0, output_tokens: int = 0) -> None:
-        """Add to the run's usage.
-
-        Raises:
-            InvalidValueError: a figure is negative or no number.
-        """
-        self._step.spend(tokens=tokens, cost_usd=cost_usd, input_tokens=input_tokens, output_tokens=output_tokens)

@@ -64,12 +64,12 @@ class Teller:
         """Tell that a run was accepted."""
         journal = run.journal
         event = run.event.kept_dict() if journal is None or journal.event is None else journal.event
-        root_id = run.root.run_id if run.root is not None else None
+        parent_id, root_id = _line_of(run)
         plan_hash, handlers = "", None
         if journal is not None:
             plan_hash, handlers = journal.row.plan_hash, journal.shared.handlers or None
             journal.event = None
-        self.tell(run, WorkflowCreated(event, run.program.flow.mode, plan_hash, handlers, run.is_hooked, root_id, root_id))
+        self.tell(run, WorkflowCreated(event, run.program.flow.mode, plan_hash, handlers, run.is_hooked, parent_id, root_id))
 
     def started(self, run: Run, frame: Frame, attempt: int) -> None:
         """Tell that an attempt of a step begins."""
@@ -86,6 +86,9 @@ class Teller:
         position, agent, usage = step.position, step.name, step.take_usage()
         if isinstance(answer, Failure):
             self.tell(step.run, StepFailed(position, agent, step.attempt, duration_s, answer, usage))
+        elif step.changed and step.emitted:
+            emitted = tuple(run.run_id for run in step.emitted)
+            self.tell(step.run, StepCompleted(position, agent, step.attempt, duration_s, answer, answer.route, usage, emitted))
         else:
             self.tell(step.run, StepCompleted(position, agent, step.attempt, duration_s, answer, answer.route, usage))
 
@@ -115,3 +118,13 @@ class Teller:
         self.told[event] = self.told.get(event, 0) + 1
         with suppress(Exception):  # a log that cannot be written must not stop a run
             self._log.warn(event, fields, error)
+
+
+def _line_of(run: Run) -> tuple[str | None, str | None]:
+    """Return the run of which a new one came, and the first one of that line."""
+    if run.changed is None:
+        return None, None
+    if run.parent is not None and run.family is not None:
+        return run.parent.run_id, run.family.root_id
+    root_id = None if run.root is None else run.root.run_id
+    return root_id, root_id

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from agentflow.config.diagnostics import Diagnostic
 from agentflow.config.display import KeyPath
 from agentflow.config.model import Config, FlowConfig
 from agentflow.core.category import CATEGORIES, SEVERITIES
 from agentflow.errors import did_you_mean
+from agentflow.modes.findings import Near
 from agentflow.modes.limits import ROUTE
-
-Near = Callable[[str, Collection[str]], str]
 
 
 def mistakes_beside(config: Config, extra_agents: Collection[str], near: Near) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the names in `on_error`, `fallback`, `compensate` and `[error_routing]`.
+    """Yield what is wrong with the names in `on_error`, `fallback`, `compensate` and `[error_routing]`, and tables that nobody uses.
 
     Args:
         config: the configuration.
@@ -35,6 +34,9 @@ def mistakes_beside(config: Config, extra_agents: Collection[str], near: Near) -
                 yield from names.check(agent.compensate, ("agents", name, "compensate"))
     yield from _cycles(config)
     yield from _routing(names)
+    if config.llm is not None:
+        told = "no agent uses [llm]: agents are answered by their handlers"
+        yield Diagnostic("AF0190", told, ("llm",), "key", "it is checked, and waits for LLM agents", "warning")
 
 
 class _Names:

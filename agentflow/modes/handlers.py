@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from agentflow.core.plan import Node, agents_of
 from agentflow.errors import MissingHandlerError
@@ -10,13 +10,14 @@ from agentflow.errors import MissingHandlerError
 MOST_LISTED = 100  # agents that a message names
 
 
-def require_handlers(plan: Node, handlers: Container[str], entrypoint: str | None) -> None:
-    """Refuse a plan that reaches agents without a handler; `entrypoint` is the configuration's.
+def require_handlers(plan: Node, handlers: Container[str], entrypoint: str | None, beside: Iterable[Node] = ()) -> None:
+    """Refuse a plan, or what is called beside it, that reaches agents without a handler; `entrypoint` is the configuration's.
 
     Raises:
         MissingHandlerError: with all of them.
     """
-    missing = [name for name in agents_of(plan) if name not in handlers]
+    reached = dict.fromkeys(name for node in (plan, *beside) for name in agents_of(node))
+    missing = [name for name in reached if name not in handlers]
     if missing:
         first = missing[0]
         more = len(missing) - MOST_LISTED

@@ -12,6 +12,8 @@ from agentflow.config.model import AgentConfig, Config, FlowConfig
 from agentflow.config.policies import BudgetConfig
 from agentflow.core.ledger import Budget
 from agentflow.core.plan import CONTINUE, STOP, Call, ErrorRoutes, Flow, Policy, Retry
+from agentflow.core.subscription import Subscription
+from agentflow.modes.members import Member
 
 STEP_TIMEOUT_S = 300.0
 ROUTE = "route:"  # how an `on_error` begins that names an agent
@@ -28,7 +30,7 @@ _RETRY_FIELDS = {
 def flow_of(name: str, flow: FlowConfig, agents: Mapping[str, AgentConfig]) -> Flow:
     """Return what a node that is this whole flow knows of it."""
     told = Flow(name, flow.mode, flow.timeout_seconds, flow.max_process_deaths, budget=_budget(flow.budget))
-    told = replace(told, max_total_attempts=flow.max_total_attempts)
+    told = replace(told, max_total_attempts=flow.max_total_attempts, max_events=flow.max_events)
     if flow.on_error.startswith(ROUTE):
         return replace(told, rescue=call_of(flow.on_error.removeprefix(ROUTE), flow, agents))
     return replace(told, on_error=CONTINUE if flow.on_error == CONTINUE else STOP)
@@ -52,20 +54,39 @@ def call_of(name: str, flow: FlowConfig, agents: Mapping[str, AgentConfig]) -> C
     return limited(Call(name), flow, agents)
 
 
+def subscriptions_of(config: Config) -> tuple[Subscription, ...]:
+    """Return what agents subscribe to, in the order of the file; those that are disabled take nothing."""
+    tables = {name: agent.model_copy(update={"background": False}) for name, agent in config.agents.items()}  # it is a run of its own
+    takers = {name: agent.subscribes for name, agent in config.agents.items() if agent.enabled and agent.subscribes}
+    return tuple(Subscription(call_of(name, config.orchestration, tables), tuple(patterns)) for name, patterns in takers.items())
+
+
 def limited(call: Call, flow: FlowConfig, agents: Mapping[str, AgentConfig]) -> Call:
-    """Return a call with the limits and policies of its agent and flow; what the mode's own function has set stays."""
+    """Return a call with the limits and policies of its step, agent and flow; what the mode's own function has set stays."""
     call = _bounded(call, flow, agents.get(call.agent))
+    if isinstance(call.part, Member):
+        call = replace(call, part=call.part.part)
     return call if call.policy is not None else replace(call, policy=_policy(call.agent, flow, agents))
 
 
 def _bounded(call: Call, flow: FlowConfig, agent: AgentConfig | None) -> Call:
-    limit_s, approval_s = call.timeout_s, call.approval_timeout_s
+    limit_s = call.timeout_s
     if limit_s == STEP_TIMEOUT_S and agent is not None and agent.timeout_seconds is not None:
         limit_s = agent.timeout_seconds
-    if approval_s is None and agent is not None and agent.requires_approval:
-        approval_s = agent.approval_timeout_seconds
+    member = call.part if isinstance(call.part, Member) else Member()
     retry = _retry(flow, agent) if call.retry == Retry() else call.retry
-    return replace(call, timeout_s=limit_s, retry=retry, approval_timeout_s=approval_s)
+    if member.max_retries is not None:
+        retry = replace(retry, max_retries=member.max_retries)
+    return replace(call, timeout_s=limit_s, retry=retry, approval_timeout_s=_approval_s(call, member, agent or AgentConfig()))
+
+
+def _approval_s(call: Call, member: Member, agent: AgentConfig) -> float | None:
+    """Return how long a call waits for its approval; None where it needs none: its step goes before its agent."""
+    if call.approval_timeout_s is not None:
+        return call.approval_timeout_s
+    if not (agent.requires_approval if member.requires_approval is None else member.requires_approval):
+        return None
+    return agent.approval_timeout_seconds if member.approval_timeout_s is None else member.approval_timeout_s
 
 
 def _policy(name: str, flow: FlowConfig, agents: Mapping[str, AgentConfig]) -> Policy | None:
@@ -74,6 +95,7 @@ def _policy(name: str, flow: FlowConfig, agents: Mapping[str, AgentConfig]) -> P
         return None
     policy = replace(
         _own_policy(agent),
+        is_background=agent.background,
         fallback=tuple(_fallback(other, flow, agents) for other in _chain(name, agents)),
         fallback_on=None if agent.fallback_on is None else tuple(agent.fallback_on),
         default_output=agent.default_output,
@@ -97,10 +119,11 @@ def _fallback(name: str, flow: FlowConfig, agents: Mapping[str, AgentConfig]) ->
 
 
 def _beside(name: str, flow: FlowConfig, agents: Mapping[str, AgentConfig]) -> Call:
-    """Return the call of an agent after the main phase: nothing undoes it."""
+    """Return the call of an agent after the main phase: nothing undoes it, and somebody waits for it."""
     call = _bounded(Call(name), flow, agents.get(name))
     agent = agents.get(name)
-    policy = None if agent is None else _policy(name, flow, {**agents, name: agent.model_copy(update={"compensate": None})})
+    plain = {} if agent is None else {name: agent.model_copy(update={"compensate": None, "background": False})}
+    policy = _policy(name, flow, {**agents, **plain})
     return replace(call, policy=policy)
 
 

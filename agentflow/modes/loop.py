@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from agentflow.config.model import FlowConfig
-from agentflow.core.plan import Call, Loop, Node, Unread
+from agentflow.core.plan import Loop, Node, Unread
+from agentflow.modes.members import named
 
 
 def loop(flow: FlowConfig) -> Node:
     """Repeat `loop_agent` at least once and at most `max_iterations` times."""
-    return Loop(Call(flow.loop_agent or ""), flow.max_iterations, until=Unread(flow.until) if flow.until else None)
+    return Loop(named(flow, "loop_agent"), flow.max_iterations, until=Unread(flow.until) if flow.until else None)

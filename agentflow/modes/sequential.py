@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from agentflow.config.model import FlowConfig
-from agentflow.core.plan import Call, Node, Seq
+from agentflow.core.plan import Node, Seq
+from agentflow.modes.members import listed
 
 
 def sequential(flow: FlowConfig) -> Node:
     """Run `sequential_agents` one after another."""
-    return Seq(tuple(Call(name) for name in flow.sequential_agents or ()))
+    return Seq(listed(flow, "sequential_agents"))

@@ -16,6 +16,7 @@ BUSY_S = 5.0  # how long a write waits for a stranger who has the file locked
 SYNCHRONOUS = {"full": ("PRAGMA synchronous = FULL", 2), "relaxed": ("PRAGMA synchronous = NORMAL", 1)}
 
 _APPLICATION = 1634166390  # "agfv"
+_ROLLBACK = bytes.fromhex("d9d505f920a163d7")  # how a rollback journal of SQLite begins
 _PRIVATE_FILE = 0o600
 _PRIVATE_FOLDER = 0o700
 _OWN_FOLDER = ".agentflow"
@@ -109,7 +110,7 @@ class JournalFile:
             self._check_marker(connection, may_write=True)
 
     def check_for_reading(self) -> None:
-        """Check that there is a journal which this release can read; changes nothing.
+        """Check that there is a journal which this release can read; changes nothing, but undoes what a kill left half written.
 
         Raises:
             StoreMissingError, StoreForeignError, StoreVersionError: there is none.
@@ -173,10 +174,7 @@ class JournalFile:
     def _version(self) -> int:
         """Return the version of the file's schema; 0 when it is empty."""
         try:
-            with closing(self.connect_reader()) as connection:
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            application, version, tables = self._header()
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
                 raise StoreForeignError(f"{self.path} is no SQLite file", hint="name another path") from error
@@ -186,6 +184,38 @@ class JournalFile:
             raise StoreForeignError(f"{self.path} belongs to another program", hint="name another path")
         return int(version)
 
+    def _header(self) -> tuple[int, int, int]:
+        """Return the file's application, the version of its schema, and how many entries its schema has.
+
+        A new file and a restored copy have no write-ahead log yet: what begins one goes through SQLite's rollback journal
+        (`-journal`). Whoever is killed meanwhile leaves it to be undone, which only a connection that may write can do.
+        """
+        try:
+            return _read_header(self.connect_reader())
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+        self._check_undoing()
+        return _read_header(self._connect("rw"))
+
+    def _check_undoing(self) -> None:
+        """Refuse to undo what was half written into another file than this one, which was put in its place since.
+
+        Undoing would overwrite it, or even empty it. Beginning a log keeps a file's length, or makes the first page of an empty
+        one; the rollback journal begins with the length that its file had.
+        """
+        left = Path(f"{self.path}-journal")
+        try:
+            head = left.read_bytes()[:28]
+        except FileNotFoundError:  # somebody else has just undone it
+            return
+        if len(head) < 28 or not head.startswith(_ROLLBACK):  # SQLite finds nothing to undo in it
+            return
+        pages, page = int.from_bytes(head[16:20], "big"), int.from_bytes(head[24:28], "big")
+        if _size(self.path) not in (pages * page, max(pages, 1) * page):
+            hint = f"put the right one back, or delete {left} where this one is meant"
+            raise StoreForeignError(f"{left} was left by another file than {self.path}", hint=hint)
+
     def _check_marker(self, connection: sqlite3.Connection, *, may_write: bool) -> None:
         (identity,) = connection.execute("SELECT id FROM about").fetchone()
         said = self._marker.read_text(encoding="utf-8").strip() if self._marker.exists() else ""
@@ -194,6 +224,14 @@ class JournalFile:
             raise StoreForeignError(f"{self.path} is not the journal that its marker names", hint=hint)
         if not said and may_write:
             write_private(self._marker, f"{identity}\n".encode())
+
+
+def _read_header(opened: sqlite3.Connection) -> tuple[int, int, int]:
+    with closing(opened) as connection:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return application, version, tables
 
 
 def copy_to(source: sqlite3.Connection, path: Path, *, replace: bool) -> None:

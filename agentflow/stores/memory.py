@@ -59,10 +59,17 @@ class MemoryStore:
     def append(self, append: Append) -> Future[None]:
         """Add entries to one run; the future is done at once. See `Store.append`."""
         done: Future[None] = self._loop.create_future()
-        refusal = self._why_refused(append)
+        refusal = self._why_refused(append) or (self._why_others_refused(append) if append.also else None)
         if refusal is not None:
             done.set_exception(refusal)
             return done
+        for part in (append, *append.also):
+            self._take_in(part)
+        done.set_result(None)
+        self._loop.call_soon(self._listener, (append, *append.also))
+        return done
+
+    def _take_in(self, append: Append) -> None:
         row = append.row
         if append.is_new and row is not None:
             self._last_number += 1
@@ -77,9 +84,22 @@ class MemoryStore:
             self._plans.setdefault(*append.plan)
         if append.snapshot is not None:
             run.snapshot = append.snapshot
-        done.set_result(None)
-        self._loop.call_soon(self._listener, (append,))
-        return done
+
+    def _why_others_refused(self, append: Append) -> AgentflowError | None:
+        """Return why one of those that go with an append is refused, by the store or because of another one of them."""
+        parts = (append, *append.also)
+        if len({part.run_id for part in parts}) < len(parts):
+            return FencedError(append.run_id, "its append names a run twice")
+        begun: dict[str, RunRow] = {}
+        for part in parts:
+            refusal = self._why_refused(part)
+            if refusal is not None:
+                return refusal
+            if part.is_new and part.row is not None:
+                known = begun.setdefault(part.row.event_id, part.row)
+                if known is not part.row:
+                    return DuplicateEventError(known.event_id, run_id=known.run_id, is_same=known.event_hash == part.row.event_hash)
+        return None
 
     def _why_refused(self, append: Append) -> AgentflowError | None:
         run_id, row = append.run_id, append.row

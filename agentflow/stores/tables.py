@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from agentflow.core.append import Append
 from agentflow.core.run_row import CORRUPT, RunRow, taken_over
 from agentflow.errors import AgentflowError, DuplicateEventError, FencedError, StoreDamagedError, StoreError
-from agentflow.stores.columns import INSERT_RUN, MOST_ENTRIES, OPEN_ROWS, Column, columns_of, first_key, number_of
+from agentflow.stores.columns import MOST_ENTRIES, OPEN_ROWS, Column, columns_of, first_key, number_of
 from agentflow.stores.salvage import Found, found_singly, found_together
+from agentflow.stores.staging import Staged
 
 Result = TypeVar("Result")
-Rows = list[tuple[Column, ...]]
 Outcome = AgentflowError | None
 
 PAGE = 2048  # bytes
 _MOST_HEADS = 100_000  # what is known by heart of open runs; beyond that it is read again
-_INSERT_RECORD = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)"
 _FEW = 4  # records that go into the tables by one statement
 _INSERT_FEW = tuple(
     f"INSERT INTO records SELECT * FROM (VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?)'] * count)})"  # noqa: S608 - constants
     " WHERE EXISTS (SELECT 1 FROM runs WHERE number = ? AND run_id = ? AND epoch = ?)"
     for count in range(1, _FEW + 1)
-)
-_INSERT_PLAN = "INSERT OR IGNORE INTO plans VALUES (?, ?)"
-_REPLACE_SNAPSHOT = "REPLACE INTO snapshots VALUES (?, ?, ?)"
-_CHANGE_RUN = (
-    "UPDATE runs SET state = ?, status = ?, reason = ?, flags = ?, pattern = ?, session_id = ?, plan_hash = ?, started_at = ?,"
-    " ended_at = ?, due_at = ?, waiting = ?, parent_id = ?, root_id = ? WHERE number = ?"
 )
 _TAKE_RUN = "UPDATE runs SET epoch = ?, owner = ?, state = ? WHERE number = ?"
 _HEAD = "SELECT number, epoch FROM runs WHERE run_id = ?"
@@ -56,29 +49,6 @@ class _Head:
     number: int
     epoch: int
     next_seq: int
-
-
-@dataclass(slots=True)
-class _Staged:
-    """Rows that are ready to go into the tables together."""
-
-    plans: Rows = field(default_factory=list)
-    runs: Rows = field(default_factory=list)
-    records: Rows = field(default_factory=list)
-    changes: Rows = field(default_factory=list)
-    snapshots: Rows = field(default_factory=list)
-
-    def insert(self, connection: sqlite3.Connection) -> None:
-        if self.plans:
-            connection.executemany(_INSERT_PLAN, self.plans)
-        if self.runs:
-            connection.executemany(INSERT_RUN, self.runs)
-        if self.records:
-            connection.executemany(_INSERT_RECORD, self.records)
-        if self.changes:
-            connection.executemany(_CHANGE_RUN, self.changes)
-        if self.snapshots:
-            connection.executemany(_REPLACE_SNAPSHOT, self.snapshots)
 
 
 class Tables:
@@ -124,6 +94,8 @@ class Tables:
         """
         head, count, seq = self._heads.get(append.run_id), len(append.entries), append.expected_seq
         if head is None or not 0 < count <= _FEW or append.row is not None or append.snapshot is not None or append.plan is not None:
+            return False
+        if append.also:
             return False
         if head.epoch != append.epoch or head.next_seq != seq or seq + count > MOST_ENTRIES:
             return False
@@ -173,9 +145,16 @@ class Tables:
         self._next_number = 0
 
     def _write_together(self, appends: Sequence[Append]) -> list[Outcome]:
-        staged = _Staged()
+        staged = Staged()
         stage = self._stage
-        outcomes = [stage(append, staged) for append in appends]
+        outcomes: list[Outcome] = []
+        for append in appends:
+            if append.also:
+                staged.insert(self.connection)  # what comes before it: it may have to be taken back by itself
+                staged = Staged()
+                outcomes.append(self._write_one(append))
+            else:
+                outcomes.append(stage(append, staged))
         staged.insert(self.connection)
         return outcomes
 
@@ -186,16 +165,27 @@ class Tables:
         self._execute("SAVEPOINT one")
         outcome: Outcome
         try:
-            staged = _Staged()
-            outcome = self._stage(append, staged)
+            staged = Staged()
+            outcome = self._stage_together(append, staged)
             staged.insert(self.connection)
         except _ABOUT_ONE as error:
             if not _is_about_one(error) or _is_damage(error):
                 raise
             self._execute("ROLLBACK TO one")
             self._forget()
-            outcome = self._why_refused(append, error)
+            outcome = self._why_one_refused(append, error)
         self._execute("RELEASE one")
+        return outcome
+
+    def _stage_together(self, append: Append, staged: Staged) -> Outcome:
+        """Put the rows of an append, and of those that share its fate, where they belong; or return why one is refused."""
+        outcome = self._stage(append, staged)
+        for part in append.also if outcome is None else ():
+            outcome = self._stage(part, staged)
+            if outcome is not None:
+                self._forget()  # of those before it the journals seem longer than they are
+                staged.clear()
+                break
         return outcome
 
     def _write_alone(self, append: Append) -> Outcome:
@@ -206,7 +196,7 @@ class Tables:
                 raise
             return StoreDamagedError(f"run {append.run_id} cannot be written: {error}", run_id=append.run_id)
 
-    def _stage(self, append: Append, staged: _Staged) -> Outcome:
+    def _stage(self, append: Append, staged: Staged) -> Outcome:
         """Put an append's rows where they belong, or return why it is refused and leave no trace of it."""
         run_id, is_new = append.run_id, append.is_new
         head = self._heads.get(run_id)
@@ -239,7 +229,7 @@ class Tables:
             self._stage_rest(append, head, staged)
         return None
 
-    def _stage_rest(self, append: Append, head: _Head, staged: _Staged) -> None:
+    def _stage_rest(self, append: Append, head: _Head, staged: Staged) -> None:
         if append.plan is not None and append.plan[0] not in self._plans:
             staged.plans.append(append.plan)
             self._plans.add(append.plan[0])
@@ -261,7 +251,7 @@ class Tables:
             self._next_number = (last or 0) + 1
         return _Head(self._next_number, append.row.epoch, 0)
 
-    def _stage_run(self, append: Append, head: _Head, staged: _Staged) -> None:
+    def _stage_run(self, append: Append, head: _Head, staged: Staged) -> None:
         if append.row is not None:
             self._heads[append.run_id] = head
             self._next_number += 1
@@ -276,6 +266,11 @@ class Tables:
         head = self._heads[run_id] = _Head(number, epoch, 0 if last is None else last - first_key(number) + 1)
         return head
 
+    def _why_one_refused(self, append: Append, error: Exception) -> AgentflowError:
+        """Say which of the appends that share a fate is refused, as far as that can be told."""
+        told = [self._why_refused(part, error) for part in (append, *append.also)]
+        return next((one for one in told if isinstance(one, DuplicateEventError)), told[0])
+
     def _why_refused(self, append: Append, error: Exception) -> AgentflowError:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CONSTRAINT_UNIQUE) not in _TAKEN or not isinstance(error, sqlite3.Error):
             return StoreError(f"run {append.run_id} cannot be written: {error}")
@@ -287,7 +282,7 @@ class Tables:
         return FencedError(append.run_id, "somebody else has written it")
 
     def holds(self, append: Append) -> bool:
-        """Say whether all of an append is in the tables."""
+        """Say whether all of an append is in the tables; those that share its fate are where it is."""
         number = number_of(self.connection, append.run_id)
         if number is None:
             return False

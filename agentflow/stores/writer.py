@@ -94,7 +94,8 @@ class Writer:
                 self._checkpoint()
 
     def _announce(self, listener: Callable[[Sequence[Append]], None], batch: list[_Item], outcomes: Sequence[object]) -> None:
-        written = [item for (item, _), outcome in zip(batch, outcomes, strict=True) if isinstance(item, Append) and outcome is None]
+        done = [item for (item, _), outcome in zip(batch, outcomes, strict=True) if isinstance(item, Append) and outcome is None]
+        written = [part for item in done for part in (item, *item.also)]
         if written:
             self._loop.call_soon_threadsafe(listener, written)
 

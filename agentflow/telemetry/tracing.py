@@ -19,11 +19,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from agentflow.core import records as facts
 from agentflow.core.codec import dumps
 from agentflow.core.failure import Failure
+from agentflow.core.places import is_below
 from agentflow.core.plan import Position
-from agentflow.core.standing import is_below
 
 if TYPE_CHECKING:
-    from agentflow.engine.step import Context as StepContext
+    from agentflow.engine.context import Context as StepContext
     from agentflow.ports import Attempt, Clock, Executor
 
 SCOPE = "agentflow"  # what OpenTelemetry calls the spans' instrumentation scope

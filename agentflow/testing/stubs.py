@@ -9,7 +9,7 @@ from typing import Any
 
 from agentflow.core.event import Event
 from agentflow.core.state import State
-from agentflow.engine.step import Context
+from agentflow.engine.context import Context
 from agentflow.errors import RegistrationError, did_you_mean
 from agentflow.runner import Runner
 
@@ -82,7 +82,7 @@ def _stub(name: str, answer: object, calls: StubCalls) -> Callable[..., Any]:
     waiting = list(answer) if isinstance(answer, list) else [answer]
 
     async def stub(event: Event, state: State, ctx: Context) -> object:
-        calls.append(StubCall(name, ctx.position, ctx.attempt, event.view(), dict(state.clone()), dict(state.meta)))
+        calls.append(StubCall(name, ctx.position, ctx.attempt, event.view_with(event.data), dict(state.clone()), dict(state.meta)))
         told = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         if isinstance(told, BaseException):
             raise told

@@ -15,7 +15,7 @@ from agentflow.core.failure import Failure
 from agentflow.core.packing import number
 from agentflow.core.result import Usage
 from agentflow.core.values import Json
-from agentflow.engine.step import Context
+from agentflow.engine.context import Context
 from agentflow.errors import AgentAnswerError, BudgetExceededError, MaxStepsError, StepReportedError
 from agentflow.ports import Request
 from agentflow.workflow.specs import AgentStepSpec, StepOutcome, digest_of, identity_parts

@@ -131,6 +131,18 @@ def log_all(event: Event, state: State, ctx: Any) -> None:
         log.exception("a line of an exception")
 
 
+async def write(event: Event, state: State, ctx: Any) -> dict[str, Any]:
+    """Answer a peer's message, at most once, and try to write to nobody; return what came of it."""
+    if event.data["from"] == "":
+        ctx.send(ctx.agent, {"said": 1})
+        return {}
+    try:
+        ctx.send("nobody", 1)
+    except AgentflowError as error:
+        return {"body": event.data["body"], "input": ctx.input, "refused": type(error).__name__}
+    return {}
+
+
 async def spend_wrongly(event: Event, state: State, ctx: Any) -> None:
     """Record what no usage is."""
     ctx.record_usage(tokens=-1)
@@ -210,6 +222,39 @@ def _begun(event: Event) -> Path:
     (place / "pid").write_text(str(os.getpid()))
     (place / "begun").touch()
     return place
+
+
+def emit(event: Event, state: State, ctx: Any) -> dict[str, Any]:
+    """Emit three events, of which one is too many and others are bad; the first attempt fails after that."""
+    told: dict[str, Any] = {"refused": []}
+    for bad in (Event("a", {"x": {1}}), Event("a", id="mine"), {"target": "a"}):
+        try:
+            ctx.emit(bad)
+        except AgentflowError as error:
+            told["refused"].append(type(error).__name__)
+    told["runs"] = [ctx.emit(Event("told", {"n": n}, {"who": "me"}, session_id="s")) for n in range(2)]
+    try:
+        ctx.emit(Event("told", {"n": 3}))
+    except AgentflowError as error:
+        told["refused"].append(error.code)
+    if ctx.attempt == 1:
+        raise OSError("again")
+    return told
+
+
+async def emit_later(event: Event, state: State, ctx: Any) -> dict[str, Any]:
+    """As `emit`, in a coroutine."""
+    await asyncio.sleep(0)
+    return emit(event, state, ctx)
+
+
+async def leave(event: Event, state: State, ctx: Any) -> dict[str, Any]:
+    """Try to leave a coroutine to the runner."""
+    try:
+        ctx.background(asyncio.sleep(0))
+    except AgentflowError as error:
+        return {"error": error.code}
+    return {"error": ""}
 
 
 def die(event: Event, state: State, ctx: Any) -> dict[str, Any]:

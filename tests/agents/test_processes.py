@@ -99,6 +99,14 @@ def test_errors_of_python_and_of_agentflow_keep_their_classes() -> None:
 
 
 @pytest.mark.parametrize("isolation", ["task", "thread", "process"])
+def test_peers_write_to_each_other_from_everywhere(isolation: str) -> None:
+    """A message sent in a task, a thread or a process is delivered; one to nobody is refused where it is sent."""
+    (result,) = _run(_runner("write", isolation, {"mode": "peer_to_peer", "agents": ["a"]}), Event("", {"x": 1}))
+    told = {key: result.state.get(key) for key in ("body", "input", "refused")}
+    assert ("quiet", {"body": {"said": 1}, "input": None, "refused": "RoutingError"}) == (result.reason, told)
+
+
+@pytest.mark.parametrize("isolation", ["task", "thread", "process"])
 def test_the_context_says_the_same_everywhere(isolation: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`ctx` tells of run, step, attempt, session, deadline, configuration and outputs; usage and log lines arrive."""
     runner = _runner("tell", isolation, {"mode": "sequential", "sequential_agents": ["a", "a"]}, role="teller")
@@ -141,6 +149,33 @@ def test_what_is_raised_within_once_comes_out_of_it(isolation: str) -> None:
     """An exception of the function that `ctx.once` calls reaches the handler as the very same object."""
     (result,) = _run(_runner("fail_once", isolation), Event())
     assert {"error": "within"} == dict(result.state)
+
+
+@pytest.mark.parametrize("handler", ["emit", "emit_later"])
+@pytest.mark.parametrize("isolation", ["task", "thread", "process"])
+def test_events_are_emitted_from_anywhere(handler: str, isolation: str) -> None:
+    """Once for all attempts, under the ids that the handler was told; bad ones, and one too many, are errors in the handler."""
+    retry = {"max_retries": 1, "initial_delay_seconds": 0.001}
+    agents = {"a": {"handler": f"isolated:{handler}", "isolation": isolation, "retry": retry}, "told": {}}
+    config = {"orchestration": {"mode": "route", "max_events": 2}, "agents": agents, "runner": {"pythonpath": [str(HERE)]}}
+    runner = Runner.from_dict(config, environ={})
+    runner.register_agent("told", lambda event, state: {"told": [event.target, event.data, event.metadata, event.session_id]})
+
+    async def main() -> tuple[RunResult, dict[str, RunResult]]:
+        async with runner:
+            handle = await runner.emit(Event("a"))
+            return await handle.result(), await handle.tree()
+
+    result, tree = asyncio.run(main())
+    assert ["InvalidValueError", "InvalidEventError", "InvalidEventError", "AF0507"] == result.state["refused"]
+    assert [result.run_id, *result.state["runs"]] == list(tree)
+    assert [["told", {"n": n}, {"who": "me"}, "s"] for n in range(2)] == [child.state["told"] for child in list(tree.values())[1:]]
+
+
+def test_nothing_goes_on_in_a_process_that_is_the_next_calls() -> None:
+    """`ctx.background` says so there."""
+    (result,) = _run(_runner("leave"), Event())
+    assert {"error": "AF0501"} == dict(result.state)
 
 
 @pytest.mark.parametrize("isolation", ["thread", "process"])

@@ -170,6 +170,8 @@ def test_agents_are_listed_with_what_they_are(call: Call) -> None:
         "role": "greeter",
         "description": "Says hello.",
         "capabilities": ["greeting"],
+        "reads": None,
+        "writes": None,
         "version": "",
         "handler": None,
         "enabled": True,
@@ -180,6 +182,18 @@ def test_agents_are_listed_with_what_they_are(call: Call) -> None:
     assert "greeter  (reached by the main flow)\n    role: greeter" in text
     assert "waiter  (disabled, not reached by the main flow)" in text
     assert "handler: not named in the file" in text
+
+
+def test_agents_are_listed_with_what_they_declare(call: Call) -> None:
+    """The keys of the state that each reads and may set; who declares that it sets none, and who declares nothing."""
+    sets = ['agents.greeter.reads=["name", "mood"]', 'agents.greeter.writes=["greeting"]', "agents.waiter.writes=[]"]
+    words = [word for one in sets for word in ("--config-set", one)]
+    rows = {row["name"]: (row["reads"], row["writes"]) for row in call("agents", "--json", *words).json}
+    assert (rows["greeter"], rows["waiter"], rows["busy"]) == ((["name", "mood"], ["greeting"]), (None, []), (None, None))
+    text = call("agents", *words).out
+    assert "    reads: name, mood\n    writes: greeting\n" in text
+    assert "    writes: nothing\n" in text
+    assert text.count("writes:") == 2
 
 
 def test_config_show_tells_where_values_come_from(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,35 @@ import pytest
 from rich.console import Console
 
 from agentflow.cli.live import MOST_ROWS, LiveTree
-from agentflow.cli.progress import Lines, Silence, duration, ending, line_of, progress
+from agentflow.cli.progress import Lines, Silence, choice_of, duration, ending, line_of, progress
 from agentflow.cli.trees import lines_of
+from agentflow.core.aggregate import Aggregate
 from agentflow.core.failure import Failure
 from agentflow.core.ledger import Budget
-from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Retry, Seq, Unread
+from agentflow.core.plan import (
+    AGENDA,
+    DELEGATION,
+    MAILBOX,
+    OVER,
+    REVISION,
+    TASKS,
+    WAVES,
+    Agenda,
+    Branch,
+    Call,
+    Edge,
+    ErrorRoutes,
+    Flow,
+    Loop,
+    Map,
+    Node,
+    Par,
+    Part,
+    Policy,
+    Retry,
+    Seq,
+    Unread,
+)
 from agentflow.core.records import (
     ApprovalGranted,
     ApprovalRejected,
@@ -25,6 +49,9 @@ from agentflow.core.records import (
     Fact,
     JoinClosed,
     LoopEnded,
+    MapBegun,
+    PlanCreated,
+    PlanRevised,
     Record,
     StepAbandoned,
     StepCompleted,
@@ -84,12 +111,30 @@ PLAN = Seq(
         (WorkflowResumed("ann"), "resumed by ann"),
         (WorkflowRecovering(2, "me"), "taken over"),
         (WorkflowRecovering(2, "me", ("0.1",)), "taken over, again at 0.1"),
+        (PlanCreated("0.1", [{"id": "x"}, {"id": "y"}]), "0.1  plan: x, y"),
+        (PlanCreated("0.1", []), "0.1  plan: nothing to do"),
+        (PlanRevised("0.1", ["y"], [{"id": "z"}]), "0.1  plan revised: z in the place of y"),
+        (PlanRevised("0.1", [], []), "0.1  plan revised: nothing more"),
         (BranchTaken("0", 1, "x"), ""),
     ],
 )
 def test_each_record_of_interest_is_a_line(fact: Fact, told: str) -> None:
     """Starts, ends and retries of steps, and the ends of loops and runs, are told in words with their durations."""
     assert line_of(Record("run-1", 0.0, fact)) == told
+
+
+@pytest.mark.parametrize(
+    ("fact", "told"),
+    [
+        (BranchTaken("0#1", 2, "x"), "0#1  takes case 2: x"),
+        (BranchTaken("0", 2, ""), "0  takes case 2"),
+        (MapBegun("0#1", ("x", "y")), "0#1  begins with x, y"),
+        (StepStarted("0", "a"), ""),
+    ],
+)
+def test_choices_are_told_afterwards(fact: Fact, told: str) -> None:
+    """What was chosen is no line while it runs, since the next step tells it; the list of a run's records has it in words."""
+    assert choice_of(fact) == told
 
 
 def test_lines_name_their_run_and_are_safe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,6 +266,40 @@ def test_tree_shows_which_steps_a_closed_join_went_on_without() -> None:
         "└── all at once",
         "    ├── ✓ left  500.0 ms",
         "    └── ✗ right  its join was closed (deadline)",
+    ]
+
+
+def test_tree_shows_items_below_their_map() -> None:
+    """Those of one step each on a line of their own, those of more as a part; whatever flow an item takes stands there too."""
+    inner = Seq((Call("x"), Call("y")), Flow("inner", "sequential"))
+    body = Branch((Call("a"), inner), routes={"a": 0, "inner": 1})
+    plan = Seq((Map(Call("reader"), OVER, "files"), Map(body, TASKS), Map(Seq((Call("p"), Call("q"))), TASKS), Map(inner, TASKS)))
+    told = (
+        StepStarted("0.0[0]", "reader"),
+        StepCompleted("0.0[0]", "reader", 1, 0.5, Patch({})),
+        StepStarted("0.0[1]", "reader"),
+        StepStarted("0.1[0].0", "a"),
+        StepStarted("0.1[1].1.0", "x"),
+        StepStarted("0.2[12].1", "q"),
+        StepStarted("0.3[3].1", "y"),
+        JoinClosed("0.1", (), "deadline"),
+    )
+    assert [line.rstrip() for line in drawn(plan, WorkflowCreated({}, "any"), *told).splitlines()][1:] == [
+        "├── each of state.files",
+        "│   ├── ✓ reader (item 0)  500.0 ms",
+        "│   └── … reader (item 1)",
+        "├── each task",
+        "│   ├── item 0",
+        "│   │   └── ✗ a  its join was closed (deadline)",
+        "│   └── item 1",
+        "│       └── inner (sequential)",
+        "│           └── ✗ x  its join was closed (deadline)",
+        "├── each task",
+        "│   └── item 12",
+        "│       └── … q",
+        "└── each task",
+        "    └── item 3: inner (sequential)",
+        "        └── … y",
     ]
 
 
@@ -359,3 +438,44 @@ def test_log_lines_tell_facts_and_no_data(fact: Fact, level: str, fields: dict[s
     assert {**first, "run_id": "run-1", "event": type(fact).__name__, "level": level, "seq": 3, **fields} == first
     assert "seq" not in second
     assert "canary" not in (tmp_path / "log").read_text()
+
+
+def test_plan_as_lines_tells_what_the_patterns_do() -> None:
+    """What is gone through, who is next, and when it is over; members go by their ids."""
+    team = Branch((Call("a", part=Part("look", on_error="continue")), Call("b")), routes={"look": 0, "b": 1})
+    edges = (Edge("look", "b", Unread("state.x")), Edge("look", ""), Edge("b", "look"))
+    plan = Seq(
+        (
+            Map(Call("a"), OVER, "files", 1000, 3, is_collecting=True, is_bearing=True),
+            Loop(Seq((Call("boss"), Map(team, AGENDA, most=2))), 4, agenda=Agenda(DELEGATION, "boss", 8)),
+            Loop(Map(team, AGENDA, most=2), 1000, agenda=Agenda(MAILBOX, "", 1000)),
+            Loop(Seq((Map(team, AGENDA, most=9), Map(Call("r"), REVISION, most=1))), 9, agenda=Agenda(WAVES, "p", 9, most_replans=3)),
+            Loop(team, 6, is_handoff=True, entry="look", edges=edges, max_visits=3, flow=Flow("way", "graph", part=Part("way1"))),
+            Loop(team, 3, is_handoff=True, entry=""),
+            Par((Call("x", policy=Policy(is_background=True)),), aggregate=Aggregate("best:score")),
+        )
+    )
+    told = lines_of(plan)
+    assert told[1:3] == [
+        "  each of state.files, at most 1,000, 3 at a time; failures go to the next step; kept for the next step",
+        "    a (at most 300 s)",
+    ]
+    assert "      what is to be done now, at most 2, 10 at a time; fails above 0.5; merge ordered" in told
+    assert "          look: a (at most 300 s), on error: continue" in told
+    assert "      the plan, if it is to be revised, 10 at a time; fails above 0.5; merge ordered" in told
+    assert [line for line in told if line.startswith("  repeat")] == [
+        "  repeat until done, at most 4 rounds, 8 steps in all",
+        "  repeat until quiet, at most 1,000 messages, 1,000 steps in all",
+        "  repeat until all done, at most 9 waves, 9 steps in all, 3 revisions",
+    ]
+    at = told.index("  way1: way [graph]: go from node to node, beginning at look, each at most 3 times")
+    assert told[at + 4 : at + 8] == [
+        "    look -> b if state.x",
+        "    else look -> end",
+        "    b -> look",
+        "  answer the questions, then hand on, at most 2 times",
+    ]
+    assert told[-2:] == [
+        "  all at once, 10 at a time; fails above 0.5; aggregate best:score",
+        "    x (at most 300 s, in the background)",
+    ]

@@ -149,7 +149,7 @@ def test_a_message_names_the_key_what_it_wants_and_what_it_got(draft: Callable[.
         ("[memory]\nurl = 'sqlite:memory.db'", "1:2"),
         ("[executor.ray]\naddress = 'auto'", "1:2"),
         ('[orchestration]\nkeep = "last"', "2:1"),
-        ("[[flows.x.steps]]\nid = 'a'", "1:11"),
+        ("[flows.x]\nallow_override = true", "2:1"),
         ("[agents.a]\ntools = []", "2:1"),
         ('[agents.a]\nurl = "x"', "2:1"),
         ("[runner]\nslow_event_seconds = 5", "2:1"),

@@ -6,8 +6,16 @@ import pytest
 
 from agentflow.config.model import Config, Section
 from agentflow.config.schema import json_schema, reference
+from agentflow.config.section import key_of
 
-TABLES = [table for table in Section.__subclasses__() if table.__module__.startswith("agentflow.config.")]
+
+def _tables(section: type[Section]) -> list[type[Section]]:
+    """List the tables of files: the models of which no other is made."""
+    parts = section.__subclasses__()
+    return [table for part in parts for table in (_tables(part) or [part]) if table.__module__.startswith("agentflow.config.")]
+
+
+TABLES = list(dict.fromkeys(_tables(Section)))
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
@@ -45,7 +53,7 @@ def test_the_reference_lists_every_key() -> None:
     page = reference()
     for table in TABLES:
         if table is not Config:
-            assert all(f"| `{name}` |" in page for name in table.model_fields)
+            assert all(f"| `{key_of(table, name)}` |" in page for name in table.model_fields)
     assert "| `max_hops` | integer ≥ 1 | `32` |" in page
     assert "| `timeout_seconds` | number > 0 | – |" in page
     assert "| `failure_threshold` | number 0–1 | `0.5` |" in page

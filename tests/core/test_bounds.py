@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -13,8 +14,34 @@ from agentflow.core.bounds import (
     worst_case_hops,
     worst_case_seconds,
     worst_case_steps,
+    worst_case_tokens,
 )
-from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Retry, Seq, Unread, agents_of
+from agentflow.core.ledger import Budget
+from agentflow.core.plan import (
+    AGENDA,
+    DELEGATION,
+    MAILBOX,
+    OVER,
+    REVISION,
+    STEPS,
+    TASKS,
+    WAVES,
+    Agenda,
+    Branch,
+    Call,
+    Edge,
+    ErrorRoutes,
+    Flow,
+    Loop,
+    Map,
+    Node,
+    Par,
+    Policy,
+    Retry,
+    Seq,
+    Unread,
+    agents_of,
+)
 
 ONCE = Call("once", timeout_s=10)
 THRICE = Call("thrice", timeout_s=10, retry=Retry(max_retries=2, initial_delay_s=1, factor=3, max_delay_s=2, jitter=False))
@@ -25,6 +52,29 @@ UNDONE = replace(ONCE, policy=Policy(compensate=THRICE))
 def route(*cases: Node, bound: int) -> Loop:
     """A hand-off loop over members."""
     return Loop(Branch(cases, routes={str(index): index for index in range(len(cases))}), bound, is_handoff=True)
+
+
+def members(*cases: Node) -> Branch:
+    """A branch by route over members."""
+    return Branch(cases, routes={str(index): index for index in range(len(cases))})
+
+
+def supervised(*cases: Node, rounds: int) -> Loop:
+    """A supervisor's rounds: it is called in each, and names as many members as there are."""
+    leader = Call("leader", timeout_s=1)
+    delegated = Map(members(*cases), AGENDA, most=len(cases))
+    return Loop(Seq((leader, delegated)), rounds, agenda=Agenda(DELEGATION, "leader", rounds * len(cases)))
+
+
+def graph(*cases: Node, visits: int, bound: int | None = None) -> Loop:
+    """A graph whose nodes all lead to the first one."""
+    edges = tuple(Edge(str(index), "0") for index in range(len(cases)))
+    return Loop(members(*cases), bound or len(cases) * visits, is_handoff=True, entry="0", edges=edges, max_visits=visits)
+
+
+TREE = Loop(
+    Branch((Branch((ONCE, THRICE), (Unread("x"),)), ONCE, THRICE), routes={"": 0, "once": 1, "thrice": 2}), 4, is_handoff=True, entry=""
+)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +102,62 @@ def route(*cases: Node, bound: int) -> Loop:
         pytest.param(Seq((UNDONE,), Flow("f", "any", 5.0)), 4, 2, 0, 5 + 33, id="compensation: beyond the flow's time limit"),
         pytest.param(Par((ONCE, THRICE), 2, join_timeout_s=15.0), 4, 2, 0, 15, id="a join's deadline cuts its branches"),
         pytest.param(Loop(route(ONCE, bound=3), 5), 15, 15, 10, 150, id="hops of a nested flow count in each round"),
+        pytest.param(Map(THRICE, OVER, "files", most=5, concurrency=2), 15, 5, 0, 99, id="Map: the most items, in waves"),
+        pytest.param(Map(members(ONCE, THRICE), TASKS, most=4, concurrency=4), 12, 4, 0, 33, id="Map: each item the costliest case"),
+        pytest.param(Map(members(ONCE, THRICE), STEPS, concurrency=1), 4, 2, 0, 66, id="Map over steps: each case once"),
+        pytest.param(Map(Seq((ONCE, route(ONCE, bound=3))), TASKS, most=2), 8, 8, 4, 40, id="Map: hops of each item"),
+        pytest.param(supervised(ONCE, THRICE, rounds=3), 3 + 6 * 3, 3 + 6, 0, 3 + 3 * 33, id="delegation: the supervisor, and all members"),
+        pytest.param(
+            Loop(Map(members(ONCE, ONCE), AGENDA, most=2), 5, agenda=Agenda(MAILBOX, "", 5)),
+            5,
+            5,
+            0,
+            50,
+            id="messages: not more than the cap",
+        ),
+        pytest.param(
+            Loop(
+                Seq((Map(members(ONCE), AGENDA, most=6, concurrency=2), Map(THRICE, REVISION, most=1))),
+                6,
+                agenda=Agenda(WAVES, "planner", 6, most_replans=2),
+            ),
+            *(6 + 18, 6 + 6, 0, 60 + 6 * 33),
+            id="waves: each step once, the replanner after each wave",
+        ),
+        pytest.param(
+            Loop(Seq((ONCE, Map(ONCE, AGENDA, most=3))), 2, agenda=Agenda(DELEGATION, "once", 100)),
+            8,
+            8,
+            0,
+            40,
+            id="agenda: rounds cap it, too",
+        ),
+        pytest.param(
+            Loop(Seq((Seq((Map(ONCE, AGENDA, most=3),)),)), 2, agenda=Agenda(DELEGATION, "x", 4)),
+            6,
+            6,
+            0,
+            20,
+            id="agenda: deeper down each round",
+        ),
+        pytest.param(graph(ONCE, THRICE, visits=2), 8, 4, 3, 86, id="graph: each node as often as it may be visited"),
+        pytest.param(graph(ONCE, THRICE, visits=3, bound=4), 10, 4, 3, 109, id="graph: the costliest visits within the bound"),
+        pytest.param(TREE, 12, 4, 3, 4 * 33, id="decision tree: the questions once, then hand-offs"),
+        pytest.param(
+            replace(TREE, body=replace(TREE.body, cases=(THRICE, ONCE, ONCE))), 6, 4, 3, 63, id="decision tree: its root comes up once"
+        ),
+        pytest.param(Seq((THRICE, THRICE), Flow("f", "any", budget=Budget(calls=4))), 4, 2, 0, 66, id="a budget of calls caps attempts"),
+        pytest.param(
+            Seq((THRICE, THRICE), Flow("f", "any", rescue=THRICE, budget=Budget(calls=4))), 7, 3, 0, 99, id="on_error beyond the budget"
+        ),
+        pytest.param(
+            Seq((THRICE, UNDONE), Flow("f", "any", max_total_attempts=1)),
+            3 + 1,
+            3,
+            0,
+            33 + 10 + 33,
+            id="attempts after failures are capped",
+        ),
     ],
 )
 def test_worst_case(plan: Node, calls: int, steps: int, hops: int, seconds: float) -> None:
@@ -108,3 +214,22 @@ def test_compensation_of_a_huge_plan_has_no_bound_in_seconds() -> None:
         plan = Loop(plan, 2**63 - 1)
     assert worst_case_seconds(plan) is None
     assert worst_case_calls(plan) == 4 * (2**63 - 1) ** 20
+
+
+def test_items_of_an_agenda_take_longest_where_they_come_one_by_one() -> None:
+    """However so many items are spread over rounds, they take no longer than is said; and some spread takes just that long."""
+    for rounds, most, total, at_once in product(range(1, 4), range(1, 4), range(1, 8), range(1, 4)):
+        plan = Loop(Map(ONCE, AGENDA, most=most, concurrency=at_once), rounds, agenda=Agenda(WAVES, "", total))
+        spreads = [spread for spread in product(range(most + 1), repeat=rounds) if sum(spread) <= total]
+        assert worst_case_calls(plan) == max(map(sum, spreads))
+        slowest = max(sum(-(-items // at_once) for items in spread) for spread in spreads)
+        assert worst_case_seconds(plan) == 10 * slowest
+
+
+def test_tokens_are_those_of_each_attempt() -> None:
+    """Of every agent that may answer, with retries and fallbacks; unknown where one of them says nothing."""
+    plan = Seq((replace(THRICE, policy=Policy(fallback=(ONCE,), self_correct=1)), UNDONE))
+    assert worst_case_tokens(plan, {"once": 100, "thrice": 7}) == 4 * 7 + 100 + 100 + 3 * 7
+    assert worst_case_tokens(plan, {"once": 100}) is None
+    assert worst_case_tokens(Loop(Branch(()), 2, is_handoff=True), {}) == 0
+    assert worst_case_hops(Loop(Branch(()), 2, is_handoff=True)) == 0

@@ -23,9 +23,9 @@ from agentflow.core.plan import (
     agents_of,
     children,
     name_of,
-    to_dict,
     walk_nodes,
 )
+from agentflow.core.plan_rows import to_dict
 from agentflow.errors import RuleError
 
 A, B, C = Call("a"), Call("b"), Call("c")

@@ -14,15 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from agentflow import app
+from agentflow.core.aggregate import Aggregate
+from agentflow.core.contract import Contract, Schema
 from agentflow.core.ledger import Budget
 from agentflow.core.merge import Merge
 from agentflow.core.plan import (
+    NOTHING,
     Branch,
     Call,
     Condition,
     ErrorRoutes,
     Flow,
     Loop,
+    Map,
     Node,
     Par,
     Policy,
@@ -116,6 +120,44 @@ def test_failure_policies_come_back() -> None:
     assert agents_of(again(POLICIES)) == ("a", "b", "c", "d", "e", "triage", "p", "q", "u", "r", "v")
 
 
+def test_contracts_and_aggregates_come_back() -> None:
+    """Schemas are compiled again by who decodes, functions found again; who gives nothing for that can only look at them."""
+    contract = Contract(("x",), Schema({"required": ["x"]}))
+    flow = Flow("main", "parallel", state_schema=Schema({"properties": {"x": {"type": "integer"}}}))
+    undone = Policy(compensate=Call("u", contract=Contract(())))
+    joined = (Par((Call("a", contract=contract), Call("b", policy=undone)), aggregate=Aggregate(told)) for told in ("vote", "mine:joined"))
+    plan = Seq(tuple(joined), flow)
+    body = encode_plan(plan)
+    asked: list[Any] = []
+    found = decode_plan(hash_of(body), body, Rule, lambda name: len, lambda source: asked.append(source) or Schema(source))  # type: ignore[func-returns-value, return-value]
+    assert found == plan == again(plan, function=lambda name: len)
+    assert encode_plan(found) == body
+    assert asked == [{"required": ["x"]}, {"properties": {"x": {"type": "integer"}}}]
+    assert isinstance(found, Seq)
+    assert [par.aggregate.function for par in found.steps if isinstance(par, Par) and par.aggregate] == [None, len]
+    assert not {"contract", "state_schema", "aggregate"} & {key for row in json.loads(encode_plan(EVERYTHING))["nodes"] for key in row}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"aggregate":"vote"', '"aggregate":"best:"'),
+        ('"aggregate":"vote"', '"aggregate":3'),
+        ('{"writes":["x"]}', '{"writes":"x"}'),
+        ('{"writes":["x"]}', '{"output_schema":[]}'),
+        ('"state_schema":{}', '"state_schema":true'),
+    ],
+)
+def test_contracts_of_another_shape_are_refused(before: str, after: str) -> None:
+    """They come from a file, which may have been damaged."""
+    par = Par((Call("a", contract=Contract(("x",))), Call("b")), aggregate=Aggregate("vote"), flow=Flow("f", "m", state_schema=Schema({})))
+    text = encode_plan(par).decode()
+    assert before in text
+    body = text.replace(before, after).encode()
+    with pytest.raises(JournalDamagedError):
+        decode_plan(hash_of(body), body, Rule, no_function)
+
+
 def test_a_plan_without_policies_is_encoded_as_ever() -> None:
     """What has its default is left out, so that plans of earlier releases keep their hashes."""
     assert not {"policy", "quorum", "fail_fast", "join_timeout_s"} & {
@@ -144,6 +186,15 @@ def test_approvals_and_process_deaths_come_back() -> None:
     assert (approved["approval_timeout_s"], whole["flow"]["max_process_deaths"]) == (60.0, 5)
     assert "approval_timeout_s" not in plain
     assert b"max_process_deaths" not in encode_plan(Seq((Call("a"),), Flow("main", "sequential", max_process_deaths=3)))
+
+
+def test_what_goes_on_beside_a_run_comes_back() -> None:
+    """Calls in the background, the bound of further events, and the plan of an event that is for its subscribers alone."""
+    aside = Call("a", policy=Policy(is_background=True))
+    for plan in (Seq((aside,), Flow("main", "sequential", max_events=7)), Map(Call("a"), NOTHING, flow=Flow("main", "route"))):
+        assert plan == again(plan)
+        assert encode_plan(plan) == encode_plan(again(plan))
+    assert b"max_events" not in encode_plan(Seq((Call("a"),), Flow("main", "sequential")))
 
 
 def test_equal_plans_have_one_hash() -> None:

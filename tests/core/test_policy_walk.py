@@ -12,11 +12,12 @@ from agentflow.core.event import Event
 from agentflow.core.failure import Failure, failure_of
 from agentflow.core.frame import Frame, SpecialFrame, child_at
 from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Seq
-from agentflow.core.policy_walk import DEADLINE, LOST, PolicyWalk, kind_of, walk_of
+from agentflow.core.policy_walk import DEADLINE, LOST, PolicyWalk
 from agentflow.core.records import LoopEnded, RouteIgnored
 from agentflow.core.rules import Rule
 from agentflow.core.state import Patch, Scope, State
 from agentflow.core.walk import Answer, Walk
+from agentflow.core.walks import kind_of, walk_of
 
 A, B, C, D, R, H = (Call(name) for name in "abcdrh")
 CONTINUE = Flow("main", "any", on_error="continue")

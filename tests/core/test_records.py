@@ -34,6 +34,7 @@ FAILURE = Failure("no", "ValueError", "E1", "a", "0.1", "s")
                 "patch": {"data": {"x": 1}, "removed": ["y"], "meta": {"m": "t"}},
                 "route": "b",
                 "usage": {"total_tokens": 2},
+                "emitted": [],
             },
         ),
         (

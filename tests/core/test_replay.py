@@ -23,8 +23,9 @@ from agentflow.core.facts import outputs_of
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
 from agentflow.core.packing import MisfitError
+from agentflow.core.places import frame_at, is_below
 from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Seq
-from agentflow.core.policy_walk import PolicyWalk, walk_of
+from agentflow.core.policy_walk import PolicyWalk
 from agentflow.core.records import (
     ApprovalGranted,
     ApprovalRejected,
@@ -53,9 +54,10 @@ from agentflow.core.records import (
 from agentflow.core.replay import event_of, first_scope, misfits, replay
 from agentflow.core.rules import Rule
 from agentflow.core.snapshot import freeze, freeze_standing
-from agentflow.core.standing import Approval, Standing, frame_at, is_below
+from agentflow.core.standing import Approval, Standing
 from agentflow.core.state import Patch, State
 from agentflow.core.walk import Walk
+from agentflow.core.walks import walk_of
 from agentflow.errors import JournalDamagedError, JournalVersionError
 from tests.core.test_walk_properties import AGENTS, ordered_plans, plans, respond, seeds
 

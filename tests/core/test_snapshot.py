@@ -17,12 +17,12 @@ from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
 from agentflow.core.packing import MisfitError
 from agentflow.core.plan import Branch, Call, Flow, Loop, Node, Par, Policy, Seq
-from agentflow.core.policy_walk import walk_of
 from agentflow.core.replay import first_scope
 from agentflow.core.snapshot import _checksum, freeze, freeze_standing, thaw, thaw_standing
 from agentflow.core.standing import Approval, Standing, StepStanding
 from agentflow.core.state import REMOVED, Patch, State
 from agentflow.core.walk import Walk
+from agentflow.core.walks import walk_of
 from agentflow.errors import JournalDamagedError, JournalVersionError
 from tests.core.test_walk_properties import AGENTS, MOST_STEPS, ordered_plans, respond, seeds
 
@@ -248,6 +248,7 @@ def test_a_standing_comes_back_as_it_was() -> None:
     standing.plan_hash, standing.created_at, standing.cancelled, standing.flags = "h1", 5.5, "asked", ("abandoned",)
     standing.paused, standing.waiting, standing.paused_at, standing.paused_s = "review", ("0.1.0",), 8.0, 2.5
     standing.usage.add(tokens=3, cost_usd=0.5)
+    standing.has_emitted = True
     standing.flows = {"0.1.1": 6.0, "0.0": 1.0}
     approval = Approval("d", 9.0, "granted", "me", "fine")
     standing.steps["0.1.0"] = StepStanding("b", 2, 1, True, 3.5, 1, 1.5, Failure("no", "E", kinds=("E",)), {"k": [1]}, approval)
@@ -255,7 +256,7 @@ def test_a_standing_comes_back_as_it_was() -> None:
     found = thaw_standing("run-1", PLAN, EVENT, freeze_standing(standing))
     for name in (
         *("seq", "epoch", "size", "hash", "plan_hash", "created_at", "cancelled", "flags", "is_begun", "has_limits"),
-        *("paused", "waiting", "paused_at", "paused_s", "usage", "steps", "ended"),
+        *("paused", "waiting", "paused_at", "paused_s", "usage", "steps", "ended", "has_emitted"),
     ):
         assert getattr(found, name) == getattr(standing, name), name
     assert found.flows == {"0.1.1": 6.0}, "a flow that has ended is forgotten"

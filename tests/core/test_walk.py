@@ -546,7 +546,7 @@ def test_branch_without_an_else_fails_when_nothing_holds() -> None:
     walk = make(Branch((A,), (Rule("state.n > 5"),)), {"n": 1})
     assert drive(walk) == []
     assert walk.outcome.failure is not None
-    assert "none of the branch's conditions holds" in walk.outcome.failure.message
+    assert "none of `state.n > 5` holds, and there is no other way" in walk.outcome.failure.message
 
 
 def test_condition_may_ask_event_meta_and_outputs() -> None:

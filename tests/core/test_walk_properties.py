@@ -16,16 +16,41 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from agentflow.core import walk as walk_module
+from agentflow.core.agenda_walk import peers_of
+from agentflow.core.answered import Answered
 from agentflow.core.event import Event
 from agentflow.core.facts import outputs_of
 from agentflow.core.failure import Failure
 from agentflow.core.frame import Frame
+from agentflow.core.map_frame import MapFrame
 from agentflow.core.merge import Merge
-from agentflow.core.plan import Branch, Call, ErrorRoutes, Flow, Loop, Node, Par, Policy, Seq
-from agentflow.core.policy_walk import walk_of
+from agentflow.core.part import REDUCE, REPLAN, SYNTHESIS, Part, Previous, Results, Template
+from agentflow.core.plan import (
+    AGENDA,
+    DELEGATION,
+    MAILBOX,
+    OVER,
+    REVISION,
+    TASKS,
+    WAVES,
+    Agenda,
+    Branch,
+    Call,
+    Edge,
+    ErrorRoutes,
+    Flow,
+    Loop,
+    Map,
+    Node,
+    Par,
+    Policy,
+    Seq,
+    key_of,
+)
 from agentflow.core.rules import Rule
 from agentflow.core.state import Patch, Scope, State
 from agentflow.core.walk import Answer, Walk
+from agentflow.core.walks import walk_of
 
 AGENTS = ("a", "b", "c", "d")
 KEYS = ("x", "y", "items")
@@ -56,7 +81,14 @@ RESCUE, TRIAGE, UNDO = Call("r"), Call("h"), Call("u")
 flows = st.none() | st.sampled_from(
     [*(Flow(name, "any") for name in ("f1", "f2", "f3")), Flow("f4", "any", on_error="continue"), Flow("f5", "any", rescue=RESCUE)]
 )
-calls = st.sampled_from([Call(name) for name in AGENTS])
+PARTS = [
+    Part("one"),
+    Part("two", Template({"y": "{{ state.y }}", "n": "{{ event.data.n }}!"}, is_data=True)),
+    Part("", Previous(Template("{{ state.y }}"))),
+    Part("three", on_error="continue"),
+    Part("four", Template("{{ outputs.a }}"), on_error="stop"),
+]
+calls = st.sampled_from([*(Call(name) for name in AGENTS), *(Call(name) for name in AGENTS), *(Call("a", part=part) for part in PARTS)])
 undoable = st.sampled_from(
     [Call(name, policy=Policy(compensate=UNDO, default_output={"x": name} if name == "b" else None)) for name in AGENTS]
 )
@@ -88,9 +120,66 @@ def _joins(nodes: st.SearchStrategy[Node], concurrency: int, thresholds: list[fl
     return st.builds(Par, branches, *limits, st.sampled_from(MERGES), flows, quorum=quorums, **early)
 
 
+def _routed(cases: list[Node]) -> Branch:
+    """Return a branch by the names of agents, and by what the first of them can do."""
+    return Branch(tuple(cases), routes={**{name: index for index, name in enumerate(AGENTS[: len(cases)])}, "skill": 0})
+
+
+def _tasks(planner: Call, cases: list[Node], default: str, last: Results, flow: Flow | None) -> Seq:
+    workers = Map(_routed(cases), TASKS, most=3, concurrency=2, is_collecting=last.form == REDUCE, default=default)
+    return Seq((planner, workers, Call("d", part=Part(input=last))), flow)
+
+
+def _supervised(leader: Call, cases: list[Node], default: str, flow: Flow | None) -> Loop:
+    members = Map(_routed(cases), AGENDA, most=2, default=default)
+    return Loop(Seq((leader, members)), 2, agenda=Agenda(DELEGATION, leader.agent, 4, default), flow=flow)
+
+
+def _peers(cases: list[Node], most: int, flow: Flow | None) -> Loop:
+    routes = {name: index for index, name in enumerate(AGENTS[: len(cases)])}
+    return Loop(Map(Branch(tuple(cases), routes=routes), AGENDA, most=3), most, agenda=Agenda(MAILBOX, "", most), flow=flow)
+
+
+def _planned(planner: Call, cases: list[Node], replans: int, flow: Flow | None) -> Seq:
+    steps = Map(_routed(cases), AGENDA, most=4, failure_threshold=0.0, is_bearing=replans > 0)
+    again = Map(Call("c", part=Part(input=Results(REPLAN))), REVISION, most=1)
+    body = Seq((steps, again)) if replans else steps
+    loop = Loop(body, 4, agenda=Agenda(WAVES, planner.agent, 4, "a", replans))
+    return Seq((planner, loop, Call("d", part=Part(input=Results(SYNTHESIS)))), flow)
+
+
+def _graph(cases: list[Node], conditions: list[Rule], visits: int, flow: Flow | None) -> Loop:
+    edges = (Edge("a", "b", conditions[0]), Edge("a", ""), Edge("b", "a", conditions[-1]), Edge("b", ""))
+    routes = {"a": 0, "b": 1}
+    bound = len(cases) * visits
+    return Loop(Branch(tuple(cases), routes=routes), bound, is_handoff=True, entry="a", edges=edges, max_visits=visits, flow=flow)
+
+
+def _patterns(nodes: st.SearchStrategy[Node], *, is_early: bool) -> st.SearchStrategy[Node]:
+    """Maps, graphs and loops with an agenda, of any nodes."""
+    cases = st.lists(nodes, min_size=2, max_size=2)
+    leaders = st.sampled_from([Call("a"), Call("b")])
+    defaults = st.sampled_from(["", "a"])
+    merges = st.sampled_from(MERGES)
+    over = st.builds(
+        *(Map, nodes, st.just(OVER), st.just("items"), st.just(3), st.integers(1, 2), st.sampled_from([0.0, 0.5, 1.0]), merges),
+        is_collecting=st.booleans(),
+        flow=flows,
+    )
+    return (
+        over
+        | st.builds(lambda body, last, flow: Seq((body, last), flow), over, st.just(Call("d", part=Part(input=Results(REDUCE)))), flows)
+        | st.builds(_tasks, leaders, cases, defaults, st.sampled_from([Results(REDUCE, Template("all")), Results(SYNTHESIS)]), flows)
+        | st.builds(_supervised, leaders, cases, defaults, flows)
+        | st.builds(_peers, cases, st.integers(1, 4), flows)
+        | st.builds(_planned, leaders, cases, st.integers(0, 2), flows)
+        | st.builds(_graph, cases, st.lists(st.sampled_from(RULES), min_size=1, max_size=2), st.integers(1, 2), flows)
+    )
+
+
 def _inner(nodes: st.SearchStrategy[Node], *, is_early: bool) -> st.SearchStrategy[Node]:
     several = st.lists(nodes, min_size=2, max_size=3)
-    return (
+    return _patterns(nodes, is_early=is_early) | (
         st.builds(Seq, several.map(tuple), flows)
         | _joins(nodes, 3, [0.0, 0.5, 1.0], is_early=is_early)
         | st.builds(Loop, nodes, st.integers(1, 2), st.none() | st.sampled_from(RULES), flow=flows)
@@ -102,7 +191,7 @@ def _inner(nodes: st.SearchStrategy[Node], *, is_early: bool) -> st.SearchStrate
 def _trees(calls: st.SearchStrategy[Call], *, is_early: bool) -> st.SearchStrategy[Node]:
     parts = st.recursive(calls, lambda nodes: _inner(nodes, is_early=is_early), max_leaves=6)
     # Something side by side in each plan, or completion order would mean nothing.
-    joins = _joins(parts, 4, [0.5, 1.0], is_early=is_early)
+    joins = _joins(parts, 4, [0.5, 1.0], is_early=is_early) | _patterns(parts, is_early=is_early)
     trees = (
         joins
         | st.builds(lambda *steps: Seq(steps), parts, joins, parts)
@@ -126,11 +215,33 @@ def respond(frame: Frame, position: str, seed: int) -> Answer:
         _act(state, dice, position)
     if frame.given is not None and dice.random() < 0.3:
         state["recovered"] = True
+    for key in frame.controls if isinstance(frame, MapFrame) else ():
+        if dice.random() < 0.9:
+            state[key] = steer(key, dice)
     if dice.random() < (0.06 if seed % 3 else 0.2):
         return Failure(f"failed at {position}", "ValueError")
     patch = state.patch_to(frame.scope)
     patch.route = dice.choice(AGENTS) if dice.random() < 0.2 else None
+    peers = peers_of(frame)
+    if peers is not None and dice.random() < 0.7:
+        sent = tuple((dice.choice(sorted(peers)), position) for _ in range(dice.randrange(1, 3)))
+        patch = Answered(patch, {"same": position} if dice.random() < 0.3 else {}, sent)
     return patch
+
+
+def steer(key: str, dice: Random) -> Any:
+    """Return what a leader says by one of its keys; now and then something that cannot be followed."""
+    name = dice.choice(["a", "b", "skill", "skill", "nobody"] if dice.random() < 0.2 else ["a", "b"])
+    match key:
+        case "next":
+            return dice.choice([name, ["a", {"agent": name, "task": {"n": 1}}], {"capability": name}, "" if dice.random() < 0.2 else name])
+        case "tasks":
+            return [{"id": f"t{at}", "specialty": dice.choice([name, None]), "input": at} for at in range(dice.randrange(4))]
+        case "plan":
+            ids = [f"s{dice.randrange(1000)}" for _ in range(dice.randrange(3))]
+            return [{"id": one, "agent": name, "input": one, "depends_on": ids[:at]} for at, one in enumerate(ids)]
+        case _:
+            return dice.random() < 0.4
 
 
 def _act(state: State, dice: Random, position: str) -> None:
@@ -251,7 +362,7 @@ def test_cut_from_outside_ends_the_walk(plan: Node, seed: int, dice: Random) -> 
         if not open_calls:
             break
         position, frame = open_calls.pop(dice.randrange(len(open_calls)))
-        said |= {frame.node.agent} if isinstance(recorded[position], Patch) else set()
+        said |= {key_of(frame.node)} if isinstance(recorded[position], Patch) else set()
         open_calls += [(ready.position, ready) for ready in found.complete(frame, recorded[position])]
     assume(not found.is_done)
     before = outputs_of(found, AGENTS)

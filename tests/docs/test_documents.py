@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples.py"
-FOLDERS = [ROOT / "docs" / "concepts", ROOT / "docs" / "how-to"]
+FOLDERS = [ROOT / "docs" / "concepts", ROOT / "docs" / "patterns", ROOT / "docs" / "how-to"]
 RUN_PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 SKIPPED = {"build", "dist", "htmlcov", "out", "__pycache__"}
 

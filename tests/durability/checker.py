@@ -32,7 +32,8 @@ def standing_of(run_id: str, entries: Sequence[Entry], plan_hash: str, plan: byt
     """Replay a journal from its first record."""
     created = decode(run_id, entries[0]).fact
     assert isinstance(created, WorkflowCreated)
-    node = decode_plan(plan_hash, plan, app.compile_rule, lambda name: (_ for _ in ()).throw(LookupError(name)))
+    missing: Any = lambda name: (_ for _ in ()).throw(LookupError(name))  # noqa: E731
+    node = decode_plan(plan_hash, plan, app.compile_rule, missing, app.compile_schema)
     return replay(run_id, node, event_of(run_id, created), entries)
 
 

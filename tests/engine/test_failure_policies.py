@@ -118,7 +118,9 @@ async def test_a_join_goes_on_at_its_deadline(run: Any, cast: Cast) -> None:
     handlers = {"a": cast.agent(1.0, a=1), "b": cast.agent(60.0), "c": cast.agent(2.0, c=1)}
     result = await run({**ABC, "join_timeout_seconds": 5}, handlers)
     assert (result.status, result.reason, dict(result.state)) == ("partial", "partial", {"n": 1, "a": 1, "c": 1})
-    assert cast.told[-1] == ("b", "cancelled", 5.0)
+    name, what, at_s = cast.told[-1]
+    assert (name, what) == ("b", "cancelled")
+    assert 4.5 < at_s <= 5.0, "what is recorded counts by the wall clock, which goes on a little while the loop's own stands"
     assert cast.facts(JoinClosed) == [JoinClosed("0", ("0.0", "0.2"), "deadline")]
 
 

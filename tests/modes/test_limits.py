@@ -11,7 +11,22 @@ from agentflow.core.plan import Call, Flow, Loop, Node, Par, Seq, walk_nodes
 from agentflow.modes import MODES, Mode
 
 DAY_S = 24 * 3600.0
-NAMES = {"collaborative_agents": ["a", "b"], "sequential_agents": ["a", "b"], "loop_agent": "a"}
+NAMES = {
+    "collaborative_agents": ["a", "b"],
+    "sequential_agents": ["a", "b"],
+    "loop_agent": "a",
+    "map": "a",
+    "over": "items",
+    "reduce": "b",
+    "planner": "a",
+    "workers": ["b"],
+    "supervisor": "a",
+    "agents": ["a", "b"],
+    "branches": [{"when": "true", "then": "a", "else": "b"}],
+    "edges": [{"from": "a", "to": "b"}],
+    "entry": "a",
+}
+OF_STEPS = {"mode": "parallel", "steps": [{"agent": "a"}, {"agent": "b"}]}
 
 
 def linked(orchestration: dict[str, Any], agents: dict[str, Any], **more: Any) -> Node:
@@ -31,10 +46,11 @@ def approvals(plan: Node) -> dict[str, float | None]:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_agent_that_requires_approval_waits_in_every_mode(mode: str) -> None:
     """The call of such an agent has its time limit, a day by default; the other agents' calls have none."""
-    plan = linked({"mode": mode, **NAMES}, {"a": {"requires_approval": True}, "b": {}})
+    flow = OF_STEPS if mode == "parallel" else {"mode": mode, **NAMES}
+    plan = linked(flow, {"a": {"requires_approval": True}, "b": {}})
     expected = {"a": DAY_S} if mode == "loop" else {"a": DAY_S, "b": None}
     assert approvals(plan) == expected
-    timed = linked({"mode": mode, **NAMES}, {"a": {"requires_approval": True, "approval_timeout_seconds": 300}, "b": {}})
+    timed = linked(flow, {"a": {"requires_approval": True, "approval_timeout_seconds": 300}, "b": {}})
     assert approvals(timed)["a"] == 300.0
 
 

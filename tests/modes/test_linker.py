@@ -11,7 +11,7 @@ from agentflow import app
 from agentflow.config.diagnostics import ConfigError, Diagnostic
 from agentflow.core.plan import Node
 from agentflow.errors import did_you_mean
-from agentflow.modes import linker
+from agentflow.modes import findings
 
 Check = Callable[[str], tuple[Node | None, list[Diagnostic]]]
 
@@ -38,13 +38,6 @@ MISTAKES = {
         "2:8",
         "unknown mode `sequental`",
         "did you mean `sequential`?",
-    ),
-    "later mode": (
-        '[orchestration]\nmode = "supervisor"\n',
-        "AF0202",
-        "2:8",
-        "mode `supervisor` is not supported yet",
-        "modes today: route, collaborative, sequential, loop, mixed",
     ),
     "missing list": (
         '[orchestration]\nmode = "sequential"\n[agents.a]\n',
@@ -402,7 +395,7 @@ def test_names_are_compared_a_bounded_number_of_times(check: Check, monkeypatch:
         compared.append(len(known))
         return did_you_mean(name, known)
 
-    monkeypatch.setattr(linker, "did_you_mean", counted)
+    monkeypatch.setattr(findings, "did_you_mean", counted)
     agents = "[agents]\n" + "".join(f"{n} = {{}}\n" for n in range(15_000))
     _, found = check(f'[orchestration]\nmode = "sequential"\nsequential_agents = ["odd", "strange", "unheard-of"]\n{agents}')
     assert compared == [15_000, 15_000]

@@ -52,7 +52,7 @@ async def test_override_names_a_flow_or_a_mode(name: str, ran: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("quik", "did you mean `quick`"), ("", "no flow or mode"), ("loop", "loop_agent"), ("graph", "no flow or mode")]
+    ("name", "told"), [("quik", "did you mean `quick`"), ("", "no flow or mode"), ("loop", "loop_agent"), ("drawing", "no flow or mode")]
 )
 async def test_override_that_cannot_run_is_refused_at_emit(name: str, told: str) -> None:
     """An override that names nothing, or a mode that lacks its keys, is refused when the event is emitted."""

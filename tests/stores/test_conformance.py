@@ -143,6 +143,81 @@ async def test_an_event_makes_one_run(store: Store, author: Author, is_together:
     assert await store.row("r3") is None
 
 
+async def test_appends_that_share_a_fate_are_written_together(store: Store, author: Author) -> None:
+    """A run's next records, and the first ones of the runs that it brings forth, are there at once; each goes on by itself."""
+    run, first, second = author("r1"), author("r2"), author("r3")
+    await store.append(run.begin())
+    also = (first.begin(parent_id="r1", root_id="r1"), replace(second.begin(), snapshot=(1, b"kept")))
+    await store.append(replace(run.step(1, row=run.row(reason="grown")), also=also))
+    for one in (run, first, second):
+        assert one.entries == await store.entries(one.run_id)
+    assert run.row(reason="grown") == await store.row("r1")
+    assert first.row(parent_id="r1", root_id="r1") == await store.row_of_event("event-r2")
+    assert (1, b"kept") == await store.snapshot("r3")
+    assert ["r1", "r2", "r3"] == [row.run_id for row in await store.rows(RunFilter(newest_first=False))]
+    await asyncio.gather(*[store.append(one.step()) for one in (second, run, first)])
+    for one in (run, first, second):
+        assert one.entries == await store.entries(one.run_id)
+
+
+@pytest.mark.parametrize("wrong", ["itself", "known event", "known run", "no such run", "gap", "twice"])
+async def test_of_appends_that_share_a_fate_all_are_refused_or_none(store: Store, author: Author, wrong: str) -> None:
+    """Whichever of them does not fit, nothing of any is written; the others of the commit are, before it and behind."""
+    run, known, before, behind = (author(name) for name in ("r1", "known", "before", "behind"))
+    await asyncio.gather(*[store.append(one.begin()) for one in (run, known, before, behind)])
+    entries = list(run.entries)
+    good, bad, last = author("good"), author("bad"), author("last")
+    append = run.step()
+    part = bad.begin()
+    if wrong == "itself":
+        append = replace(append, epoch=7)
+    elif wrong == "known event":
+        part = replace(part, row=replace(bad.row(), event_id="event-known"))
+    elif wrong == "known run":
+        part = author("known").begin()
+        part = replace(part, row=replace(part.row, event_id="another"))
+    elif wrong == "no such run":
+        part = replace(part, is_new=False, row=None)
+    elif wrong == "gap":
+        part.entries = part.entries[1:]
+    else:
+        part = replace(good.begin(), row=replace(good.row(), event_id="another"))
+        good = author("good")
+    together = replace(append, also=(good.begin(), part, last.begin()))
+    outcomes = await asyncio.gather(
+        store.append(before.step()), store.append(together), store.append(behind.step()), return_exceptions=True
+    )
+    assert (None, None) == (outcomes[0], outcomes[2])
+    assert isinstance(outcomes[1], DuplicateEventError if wrong == "known event" else StoreError)
+    for name in ("good", "bad", "last"):
+        assert await store.row(name) is None
+        assert [] == await store.entries(name)
+    assert entries == await store.entries("r1")
+    for one in (known, before, behind):
+        assert one.entries == await store.entries(one.run_id)
+    run.entries = entries
+    await store.append(replace(run.step(), also=(author("good").begin(),)))  # and what is right is taken then
+    assert run.entries == await store.entries("r1")
+    assert await store.row("good") is not None
+
+
+async def test_many_appends_that_share_fates_wait_together(store: Store, author: Author) -> None:
+    """Each keeps its own, whatever becomes of the others of its commit."""
+    runs = [author(f"r{n}") for n in range(20)]
+    await asyncio.gather(*[store.append(run.begin()) for run in runs])
+    children = [author(f"c{n}") for n in range(20)]
+    waiting = []
+    for n, (run, child) in enumerate(zip(runs, children, strict=True)):
+        begin = child.begin()
+        if n % 4 == 3:
+            begin = replace(begin, row=replace(begin.row, event_id="event-r0"))
+        waiting.append(store.append(replace(run.step(), also=(begin,))))
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(None), type(None), type(None), DuplicateEventError] * 5 == [type(outcome) for outcome in outcomes]
+    for n, child in enumerate(children):
+        assert ([] if n % 4 == 3 else child.entries) == await store.entries(child.run_id)
+
+
 async def test_a_run_id_is_given_once(store: Store, author: Author) -> None:
     """A second run under a known id is refused, although its event is new."""
     await store.append(author("r1").begin())

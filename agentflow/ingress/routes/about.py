@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from agentflow.config.roster import agent_rows
-from agentflow.core.plan import to_dict
+from agentflow.core.plan_rows import to_dict
 from agentflow.ingress.models import AgentRow, ConfigView, NoQuery
 from agentflow.ingress.operations import Operation, query_of, told
 from agentflow.ingress.service import Service
