@@ -51,7 +51,7 @@ async def _served(service: Service, wanted: Wanted) -> int:
     http.bind()
     stopping = asyncio.Event()
     tell = (lambda text: None) if wanted.is_quiet else lambda text: terminal.note(terminal.safe(text))
-    schedules = Schedules(service.runner, service.ready, service.clock.time)
+    schedules = Schedules(service.runner, service.ready, service.clock.time, lambda: service.readiness.has_room)
     service.ingresses += [http, schedules, Operator(service, stopping.set, tell), *brokers_of(service)]
 
     def on_signal(code: Exit, count: int) -> None:

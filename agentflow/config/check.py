@@ -122,6 +122,8 @@ def _refused(fault: Fault, path: KeyPath) -> Diagnostic:
     has_forms = shape is not None and bool(shape.forms)
     wanted = "" if has_forms else _WANTED.get(fault.kind, "")
     wanted = wanted or (shape.noun if shape else "another type")
+    if fault.kind == "dict_type" and shape is not None and shape.kind == "open":
+        wanted = "a table"
     message = f"{name} must be {wanted}, not {_type_name(fault.value)}"
     return Diagnostic("AF0103", message, path, help=conversion(fault.value, wanted, str(path[-1])))
 
@@ -160,6 +162,7 @@ def _contradictions(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
     yield from _policies_without_use(config, repairs)
     yield from _sessions_of_nobody(config, repairs)
     yield from _schedules_that_contradict(config, repairs)
+    yield from _schedules_for_nobody(config, repairs)
 
 
 def _flows(config: Config) -> dict[KeyPath, FlowConfig]:
@@ -263,6 +266,17 @@ def _schedules_that_contradict(config: Config, repairs: Repairs) -> Iterator[Dia
             where = repairs.original((*path, "name") if schedule.name else path)
             yield Diagnostic("AF0129", f"two schedules are called {quoted(schedule.title)}", where, help="give each a name of its own")
         seen.add(schedule.title)
+
+
+def _schedules_for_nobody(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:
+    """Yield each target that a file does not know, where events go to their targets; Python may yet register it."""
+    known = [*config.agents, *config.flows]
+    for index, schedule in enumerate(config.schedules):
+        if config.orchestration.mode == "route" and schedule.target and schedule.target not in known:
+            message = f"no agent or flow named {quoted(schedule.target)} in the file"
+            meant = closest(schedule.target, known)
+            advice = f"did you mean {quoted(meant)}?" if meant else f"register it in Python, or add a table [agents.{schedule.target}]"
+            yield Diagnostic("AF0193", message, repairs.original(("schedules", index, "target")), help=advice, severity="warning")
 
 
 def _policies_without_use(config: Config, repairs: Repairs) -> Iterator[Diagnostic]:

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from agentflow.config.diagnostics import ConfigError
 from agentflow.core.values import Json
@@ -40,12 +40,14 @@ class Operator:
         self._tell = tell
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_signal = False
+        self._hangup: Any = None  # what a hangup did before
 
     async def start(self) -> None:
         """Begin to listen."""
         self._runner.answers |= {RELOAD: self._on_reload, DRAIN: self._on_drain}
         with suppress(ValueError, RuntimeError, NotImplementedError):  # only the main thread has signals
-            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` wants none
+            self._hangup = signal.getsignal(signal.SIGHUP)
+            if self._hangup is not signal.SIG_IGN:  # `nohup` wants none
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
                 self._has_signal = True
         if self._runner.project.config.serve.watch:
@@ -64,6 +66,9 @@ class Operator:
         """Let go of everything."""
         self.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._hangup is not None:
+            with suppress(ValueError):
+                signal.signal(signal.SIGHUP, self._hangup)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -76,8 +81,12 @@ class Operator:
         self._keep(self._reload_anyhow())
 
     async def _reload_anyhow(self) -> None:
-        with suppress(AgentflowError):  # it was told
+        try:
             await self._reload()
+        except AgentflowError:
+            pass  # it was told
+        except Exception as error:  # noqa: BLE001 - importing a merge function runs user code; the service goes on as it was
+            self._runner.log.warn("reload_failed", {"detail": f"{type(error).__name__}: {error}"}, error)
 
     async def _on_reload(self) -> Mapping[str, Json]:
         return (await self._reload()).to_dict()

@@ -35,12 +35,16 @@ class Schedules:
         runner: takes the events; its present configuration says which there are.
         ready: is set once events are taken.
         time: tells seconds since the epoch.
+        has_room: says whether there is room for new events.
     """
 
-    def __init__(self, runner: Runner, ready: asyncio.Event, time: Callable[[], float]) -> None:
+    def __init__(
+        self, runner: Runner, ready: asyncio.Event, time: Callable[[], float], has_room: Callable[[], bool] = lambda: True
+    ) -> None:
         self._runner = runner
         self._ready = ready
         self._time = time
+        self._has_room = has_room
         scheme, _, path = runner.journal_url.partition(":")
         self._path = Path(f"{path}.schedules") if scheme == "sqlite" else None
         self._marks: dict[str, Mark] = {}
@@ -148,6 +152,9 @@ class Schedules:
 
     async def _emit(self, schedule: ScheduleConfig, due: float) -> bool:
         """Emit the event of a due time; False when that is to be tried once more."""
+        if not self._has_room():
+            self._tell_once("schedules_wait", "the disk of the journal is nearly full")
+            return False
         origin = {"schedule": schedule.title, "due": _moment(due)}
         event = Event(
             schedule.target,

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.responses import Response
 
-from agentflow.core.codec import dumps
 from agentflow.core.reach import Reach
 from agentflow.errors import AgentflowError
 from agentflow.ingress.cursors import Cursor
-from agentflow.ingress.streams import Streams, frame_of
+from agentflow.ingress.frames import MEDIA_TYPE, end_of, ending_of, event, frame_of
+from agentflow.ingress.streams import Streams
 from agentflow.ingress.subscribers import Subscriber, Told
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-MEDIA_TYPE = "text/event-stream"
 _ALIVE = b":\n\n"
 _BEGIN = b"retry: 1000\n\n"
 _HEADERS = {"Content-Type": f"{MEDIA_TYPE}; charset=utf-8", "X-Accel-Buffering": "no"}  # proxies are not to gather it
@@ -67,18 +66,18 @@ class EventStream(Response):
             self._streams.leave(reader)
 
     async def _write(self, send: Send) -> None:
-        reader, monotonic = self._reader, self._streams.monotonic
+        reader, streams = self._reader, self._streams
         chunks = self._chunks()
         async with aclosing(chunks):
-            reader.writing_since = monotonic()
+            reader.writing_since = streams.monotonic()
             await send({"type": "http.response.body", "body": _BEGIN, "more_body": True})
             try:
                 async for chunk in chunks:
-                    reader.writing_since = monotonic()
+                    reader.writing_since = streams.monotonic()
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    reader.writing_since, reader.written_at = None, monotonic()
+                    reader.writing_since, reader.written_at = None, streams.monotonic()
             except AgentflowError as error:
-                await send({"type": "http.response.body", "body": _event("error", code=error.code), "more_body": True})
+                await send({"type": "http.response.body", "body": event("error", code=error.code), "more_body": True})
         if reader.fault is None:
             await send({"type": "http.response.body", "body": b""})
 
@@ -86,10 +85,6 @@ class EventStream(Response):
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _event(name: str, **told: object) -> bytes:
-    return f"event: {name}\ndata: {dumps(told)}\n\n".encode("utf-8", "replace")
 
 
 async def of_run(streams: Streams, reader: Subscriber, number: int, run_id: str, next_seq: int) -> Chunks:
@@ -109,17 +104,16 @@ async def of_run(streams: Streams, reader: Subscriber, number: int, run_id: str,
             async with aclosing(place.recorded()) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            if not row.is_open:
+            if place.is_over() or not row.is_open:
                 break
-            while not (place.is_behind or place.is_over):
+            while not (place.is_behind or place.is_over()):
                 waiting = await reader.take()
                 if reader.fault is not None:
                     return
                 yield place.fitting(waiting) or _ALIVE
-            if place.is_over:
+            if place.is_over():
                 break
-        row = await streams.runner.row(run_id)
-        yield _event("end", run_id=run_id, state=row.state, status=row.status)
+        yield place.ending or end_of(run_id, row.state, row.status)
     finally:
         streams.unfollow(run_id, reader)
 
@@ -132,7 +126,11 @@ class _Place:
         self._number = number
         self._next_seq = next_seq
         self.is_behind = False
-        self.is_over = False
+        self.ending = b""  # what is told behind the run's last record
+
+    def is_over(self) -> bool:
+        """Say whether the run's last record was given."""
+        return bool(self.ending)
 
     async def recorded(self) -> Chunks:
         """Give what is recorded from here on."""
@@ -140,6 +138,7 @@ class _Place:
         stop = Reach("", self._number)
         while found := await self._feed.news(Reach("", self._number, {self._number: self._next_seq}), stop):
             self._next_seq = found[-1].entry.seq + 1
+            self.ending = ending_of(found[-1].run_id, found[-1].entry)
             yield b"".join(frame_of(one.run_id, one.entry, str(one.entry.seq)) for one in found)
 
     def fitting(self, waiting: list[Told]) -> bytes:
@@ -149,7 +148,7 @@ class _Place:
             if told.seq == self._next_seq:
                 frames.append(told.frame)
                 self._next_seq += 1
-                self.is_over = told.is_last
+                self.ending = told.ending
             elif told.seq > self._next_seq:
                 self.is_behind = True  # the journal has what is missing here
                 break

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from agentflow.core.append import Append
-from agentflow.core.codec import decode, dumps
-from agentflow.core.entry import Entry
-from agentflow.core.reach import ENDINGS, Reach
+from agentflow.core.reach import Reach
 from agentflow.errors import AgentflowError
 from agentflow.ingress.cursors import Cursor
+from agentflow.ingress.frames import ending_of, frame_of
 from agentflow.ingress.problems import RETRY_S, refused
 from agentflow.ingress.subscribers import MOST_EVENTS, Fault, Subscriber, Told
 from agentflow.ports import Feed
@@ -158,7 +157,7 @@ class Streams:
     def _tell(self, readers: set[Subscriber], append: Append) -> None:
         entries = append.entries if len(append.entries) <= _SOME else append.entries[-1:]  # who misses the others reads the journal
         try:
-            news = [Told(entry.seq, frame_of(append.run_id, entry, str(entry.seq)), entry.type in ENDINGS) for entry in entries]
+            news = [Told(entry.seq, frame_of(append.run_id, entry, str(entry.seq)), ending_of(append.run_id, entry)) for entry in entries]
         except AgentflowError:
             self._end(readers, "damaged")
             return
@@ -270,7 +269,7 @@ class Streams:
                 if entry.seq > wanted:
                     return False
                 head.take(number, entry)
-                told = Told(entry.seq, frame_of(append.run_id, entry, head.text()), False)
+                told = Told(entry.seq, frame_of(append.run_id, entry, head.text()))
                 for reader in self._of_all:
                     reader.offer(told)
                 count += 1
@@ -307,13 +306,3 @@ class Streams:
         for reader in self._dirty:
             reader.wake()
         self._dirty.clear()
-
-
-def frame_of(run_id: str, entry: Entry, cursor: str) -> bytes:
-    """Return a record as an event of a stream.
-
-    Raises:
-        JournalVersionError, JournalDamagedError: it cannot be read.
-    """
-    told = dumps(decode(run_id, entry).to_dict())
-    return f"id: {cursor}\ndata: {told}\n\n".encode("utf-8", "replace")

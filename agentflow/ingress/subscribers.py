@@ -13,11 +13,11 @@ Fault: TypeAlias = Literal["slow", "stalled", "token", "stopped", "lost", "damag
 
 
 class Told(NamedTuple):
-    """One event of a stream: the number of its record, what is written, and whether it is the last one of its run."""
+    """One event of a stream: the number of its record, what is written, and what follows the last record of its run."""
 
     seq: int
     frame: bytes
-    is_last: bool
+    ending: bytes = b""
 
 
 class Subscriber:

@@ -258,7 +258,7 @@ def test_explain_tells_what_to_do(call: Call, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "told"), [("AF0129", "did you mean"), ("102", "`AF0102`"), ("timeuot", "`timeout`"), ("x", "lists all codes")]
+    ("word", "told"), [("AF0199", "did you mean"), ("102", "`AF0102`"), ("timeuot", "`timeout`"), ("x", "lists all codes")]
 )
 def test_explain_of_an_unknown_code_exits_2(call: Call, word: str, told: str) -> None:
     """An unknown code is an error that names the nearest, or how to list all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("aiomqtt")
 
 from agentflow.cli import main
+from agentflow.ingress.manual_ack import Connection, Delivery
 from tests.ingress.brokers import MOSQUITTO, Broker, Listening, properties, send, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
@@ -80,6 +82,31 @@ async def test_equal_messages_without_an_id_are_events_of_their_own(broker: Brok
         for _ in range(3):
             await send(broker, "in/button", {"pressed": True})
         assert 3 == len(await here.ended(3))
+
+
+@pytest.mark.parametrize("is_restarted", [True, False])
+async def test_a_message_without_an_id_that_comes_again_is_the_same(
+    broker: Broker, listen: Listen, monkeypatch: pytest.MonkeyPatch, is_restarted: bool
+) -> None:
+    """Recorded, and its acknowledgement lost: the broker sends it again, to this process or the next, and it has the run that it had."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "ack", lambda self, delivery: None)
+        async with listen() as here:
+            for _ in range(3):
+                await send(broker, "in/button", {"pressed": True})
+            await here.ended(3)
+            if not is_restarted:
+                broker.kill(signal.SIGTERM)  # it keeps everything
+                patched.undo()
+                broker.start()
+                await until(lambda: here.ingress.counts["received"] == 6)
+                await until(lambda: here.ingress.counts["duplicates"] == 3)
+                assert 3 == len(await here.runner.runs())
+    if is_restarted:
+        async with listen() as here:
+            await until(lambda: here.ingress.counts["duplicates"] == 3)
+            await send(broker, "in/button", {"pressed": True})
+            assert 4 == len(await here.ended(4))
 
 
 async def test_messages_of_any_quality_are_taken_once(broker: Broker, listen: Listen) -> None:
@@ -366,3 +393,13 @@ async def test_only_one_replica_listens(broker: Broker, listen: Listen, monkeypa
         assert not here.ingress.is_connected
         is_held = False
         await until(lambda: here.ingress.is_connected)
+
+
+async def test_a_number_that_is_given_again_is_not_the_same_message(broker: Broker, listen: Listen) -> None:
+    """After 65,535 messages numbers begin anew: only the broker's word makes an equal message the one from before.
+
+    Asked of the ingress itself: so many messages would take minutes.
+    """
+    async with listen() as here:
+        ids = [here.ingress._id_of(Delivery("in/1", b"{}", 7, is_again=again)) for again in (False, False, True)]
+        assert ids[0] != ids[1] == ids[2]

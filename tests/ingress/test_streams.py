@@ -391,9 +391,9 @@ def test_what_waits_for_a_reader_is_bounded() -> None:
     for frame, most in ((b"x", MOST_EVENTS), (b"x" * 5000, MOST_BYTES // 5000), (b"x" * (MOST_BYTES + 1), 1)):
         reader = Subscriber("me", 0, 0.0)
         for seq in range(most):
-            reader.offer(Told(seq, frame, False))
+            reader.offer(Told(seq, frame))
         assert (reader.fault, reader.length) == (None, most)
-        reader.offer(Told(most, frame, False))
+        reader.offer(Told(most, frame))
         assert ("slow", 0, 0) == (reader.fault, reader.length, reader.size)
 
 
@@ -458,7 +458,7 @@ async def test_a_reader_that_goes_takes_nothing_with_it(serve: Serve) -> None:
 
 async def test_a_token_that_is_replaced_ends_the_streams_that_it_let_in(serve: Serve) -> None:
     """S26: within a second; with the new one it goes on where it was."""
-    async with serve({"wait": lambda event, state: asyncio.sleep(30)}, runner={"drain_timeout_seconds": 0}) as it:
+    async with serve({"wait": lambda event, state: asyncio.sleep(30)}, runner={"drain_timeout_seconds": 0.1}) as it:
         (run_id,) = await emit(it)
         async with live(it, f"/v1/runs/{run_id}/events") as reader, live(it, ALL) as every:
             assert 0 == (await reader.event()).data["seq"]  # type: ignore[union-attr]
@@ -519,11 +519,8 @@ async def test_streams_tell_no_secrets(serve: Serve) -> None:
 async def test_many_records_at_once_reach_a_reader_that_reads(serve: Serve) -> None:
     """More than a buffer holds, in one commit: they are read from the journal, and nobody is disconnected."""
 
-    def agents(count: int) -> dict[str, Any]:
-        return {f"p{n}": brief for n in range(count)}
-
-    many = agents(300)
-    tables = {"orchestration": {"mode": "parallel", "parallel_agents": list(many)}}
+    many = {f"p{n}": brief for n in range(300)}
+    tables = {"orchestration": {"mode": "collaborative", "collaborative_agents": list(many)}}
     async with serve(many, **tables) as it, live(it, ALL) as every:
         (run_id,) = await emit(it)
         async with live(it, f"/v1/runs/{run_id}/events") as reader:

@@ -9,6 +9,7 @@ from agentflow.core.reach import Reach
 from agentflow.core.run_row import RunRow
 from agentflow.errors import RunNotFoundError
 from agentflow.ingress import cursors, sse
+from agentflow.ingress.frames import MEDIA_TYPE
 from agentflow.ingress.models import NoQuery, RecordsQuery
 from agentflow.ingress.operations import Operation, admitted, query_of
 from agentflow.ingress.problems import refused
@@ -23,7 +24,7 @@ def operations(streams: Streams) -> list[Operation]:
     async def everything(request: Request) -> Response:
         query_of(NoQuery, request)
         if not is_wanted(request):
-            raise refused(406, "AF0817", "this address has a live stream alone", f"send `Accept: {sse.MEDIA_TYPE}`")
+            raise refused(406, "AF0817", "this address has a live stream alone", f"send `Accept: {MEDIA_TYPE}`")
         last_id = _last_id(request)
         present = await streams.feed.reach()
         start = None if last_id is None else cursors.reach_of(last_id, present)
@@ -39,7 +40,7 @@ def operations(streams: Streams) -> list[Operation]:
 
 def is_wanted(request: Request) -> bool:
     """Say whether a request asks for a live stream."""
-    return sse.MEDIA_TYPE in request.headers.get("accept", "")
+    return MEDIA_TYPE in request.headers.get("accept", "")
 
 
 async def of_run(streams: Streams, request: Request, row: RunRow, query: RecordsQuery) -> Response:
