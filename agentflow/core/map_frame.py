@@ -52,6 +52,11 @@ class MapFrame(Frame):
         self.node = expanded(node, rows)
         self.source, self.rows = node, rows
 
+    def close(self) -> None:
+        """Be the Map again, whose items have ended: who asks for its name finds the same as before it began, and after a restart."""
+        if self.source is not None:
+            self.node = self.source
+
     def hide_controls(self) -> None:
         """Let the member see no control that somebody set before it: its answer is what counts, also when it says the same again."""
         if type(self.node) is Call:

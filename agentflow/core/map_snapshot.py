@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from agentflow.core.frame import OPEN
 from agentflow.core.map_frame import MapFrame
 from agentflow.core.packing import MisfitError, mapping, pack_patch, unpack_patch
 from agentflow.core.plan import Map
@@ -37,7 +38,7 @@ def fill_map_frame(frame: MapFrame, row: dict[str, Json]) -> None:
         frame.memo = mapping(row["memo"])
     if "last" in row:
         frame.last = unpack_patch(row["last"])
-    if isinstance(frame.node, Map):
+    if isinstance(frame.node, Map) and frame.status == OPEN:
         frame.expand(frame.node, [mapping(told) for told in cast("list[Json]", row.get("rows", []))])
     elif "rows" in row:
         raise MisfitError("a frame has items, and is no Map")

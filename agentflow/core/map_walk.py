@@ -208,6 +208,16 @@ class MapWalk(PolicyWalk):
             frame.parent.route = part.on_error.removeprefix(ROUTE)
         return part.on_error != STOP
 
+    def _leave(self, frame: Frame, failure: Failure | None, ready: list[Frame]) -> None:
+        if isinstance(frame, MapFrame):
+            frame.close()
+        super()._leave(frame, failure, ready)
+
+    def _miss(self, frame: Frame, reason: str) -> None:
+        if isinstance(frame, MapFrame):
+            frame.close()
+        super()._miss(frame, reason)
+
     # --- joins ---
 
     def _join(self, par: Frame, node: Par) -> Failure | None:
@@ -217,6 +227,7 @@ class MapWalk(PolicyWalk):
         if source is None:
             return super()._join(par, node) or self._stopped(par, frames)
         results = self._gather(par, source)
+        par.close()
         if not (source.is_bearing and source.source == AGENDA):
             failure = super()._join(par, node)
             if failure is None:

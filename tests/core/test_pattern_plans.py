@@ -10,10 +10,11 @@ import pytest
 
 from agentflow.core.answered import Answered, like
 from agentflow.core.event import Event, accept, first_scope
+from agentflow.core.frame import OPEN
 from agentflow.core.map_walk import instruction_of
 from agentflow.core.packing import MisfitError, pack_patch, unpack_patch
 from agentflow.core.part import REDUCE, Part, Results, Template
-from agentflow.core.plan import AGENDA, DELEGATION, OVER, WAVES, Agenda, Branch, Call, Edge, Flow, Loop, Map, Node, Seq
+from agentflow.core.plan import AGENDA, DELEGATION, OVER, WAVES, Agenda, Branch, Call, Edge, Flow, Loop, Map, Node, Par, Seq
 from agentflow.core.plan_codec import decode_plan, encode_plan, hash_of
 from agentflow.core.rules import Rule
 from agentflow.core.snapshot import freeze, thaw
@@ -128,3 +129,23 @@ def test_a_step_that_has_run_is_not_planned_again() -> None:
     assert walk.complete(replanner, Patch({"plan": [{"id": "one", "agent": "a"}]})) == []
     assert walk.outcome.failure is not None
     assert "`one` is planned again" in walk.outcome.failure.message
+
+
+def test_a_map_that_failed_has_the_same_name_after_a_restart() -> None:
+    """What is said of a Map whose items could not be made, or have failed, does not depend on whether the run was read again since."""
+    plan = Par((Map(Call("a"), OVER, "n"), Call("b"), Call("c")), failure_threshold=0.0)
+    event = accept(Event("", {"n": 3}), "1", float)
+    whole = walk_of(plan, event, first_scope(event), is_noting=True)
+    ready = whole.start()
+    read = thaw(plan, event, json.loads(json.dumps(freeze(whole))))
+    told = []
+    for walk in (whole, read):
+        assert walk.root is not None
+        open_calls = [frame for frame in walk.root.frames if frame is not None and frame.status == OPEN]
+        assert len(open_calls) == len(ready) == 2
+        for frame in open_calls:
+            walk.complete(frame, Patch({}))
+        assert walk.outcome.failure is not None
+        told.append(walk.outcome.failure.message)
+    assert told[0] == told[1]
+    assert "map: " in told[0]
