@@ -111,7 +111,7 @@ def _opened(file: Path) -> TextIO:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK, 0o666)
+    return os.open(path, flags | os.O_NONBLOCK, 0o600)  # one that is there keeps its mode
 
 
 def _fields(record: Record) -> dict[str, Any]:

@@ -17,4 +17,5 @@ settings.load_profile("build" if os.environ.get("CI") else "desk")
 @pytest.fixture(autouse=True)
 def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test begin without a secret: what one has read would be masked in the others."""
+    monkeypatch.setattr(KNOWN, "_known", {})
     monkeypatch.setattr(KNOWN, "_forms", ())

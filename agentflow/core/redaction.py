@@ -9,6 +9,7 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 LEAST = 6  # characters: masking anything shorter would hide words that are no secret
+MOST = 100  # secrets: a token that is changed every day would make each line of a log dearer
 _LEAST_HALF = 12
 
 
@@ -20,12 +21,17 @@ class Redaction:
     """
 
     def __init__(self) -> None:
+        self._known: dict[str, frozenset[str]] = {}  # the forms of each secret, in the order in which they were last read
         self._forms: tuple[str, ...] = ()
 
     def learn(self, secret: str) -> None:
-        """Take a secret out of all that is said from now on."""
-        if len(secret) >= LEAST:
-            self._forms = tuple(sorted({*self._forms, *_forms(secret)}, key=lambda form: (-len(form), form)))
+        """Take a secret out of all that is said from now on; of more than 100 those that were read longest ago are forgotten."""
+        if len(secret) < LEAST or next(reversed(self._known), None) == secret:
+            return
+        self._known[secret] = self._known.pop(secret, frozenset()) or frozenset(_forms(secret))
+        while len(self._known) > MOST:
+            del self._known[next(iter(self._known))]
+        self._forms = tuple(sorted(frozenset().union(*self._known.values()), key=lambda form: (-len(form), form)))
 
     def redacted(self, text: str) -> str:
         """Return a text with a mask in the place of each secret."""

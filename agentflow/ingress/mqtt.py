@@ -88,13 +88,14 @@ class MqttIngress:
         """Publish the results that are ready, and end the connection; the broker goes on keeping messages for the next start."""
         self.close()
         if self._taking:
-            await asyncio.wait(self._taking)
+            await asyncio.wait(self._taking, timeout=LONGEST_DELAY_S)
         await self._results.finish(FAREWELL_S if self.is_connected else 0)
         self._ended.set()
         async with self._up:
             self._up.notify_all()
         if self._work is not None:
-            await self._work
+            await asyncio.wait({self._work}, timeout=LONGEST_DELAY_S)
+            self._work.cancel()  # whatever it waits for then, what it has not acknowledged stays with the broker
 
     # --- the connection ---
 
@@ -154,7 +155,14 @@ class MqttIngress:
             await connection.close()
 
     async def _require_lease(self, name: str) -> None:
-        if not self._closing.is_set() and not await self._service.runner.hold(name, LEASE_S):
+        if self._closing.is_set():
+            return
+        try:
+            async with asyncio.timeout(LEASE_S):
+                is_held = await self._service.runner.hold(name, LEASE_S)
+        except TimeoutError:
+            raise LinkError("the journal does not answer") from None
+        if not is_held:
             raise LinkError("another replica listens")
 
     def _start_anew(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from agentflow.ingress.frames import MEDIA_TYPE
 from agentflow.ingress.guards import OPEN
 from agentflow.ingress.models import RUN_ID, Problem
 from agentflow.ingress.operations import Operation
@@ -71,6 +72,8 @@ def _operation(one: Operation) -> dict[str, Any]:
         told["requestBody"] = {"content": content, "required": False}
     if one.path == "/v1/events":
         told["parameters"].append(_IDEMPOTENCY)
+    if MEDIA_TYPE in one.answers.values():
+        told["parameters"].append(_LAST_ID)
     return told
 
 
@@ -79,6 +82,14 @@ _IDEMPOTENCY = {
     "in": "header",
     "description": "The event's id, where the body has none.",
     "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,128}$"},
+}
+
+
+_LAST_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that was seen: what comes behind it is told.",
+    "schema": {"type": "string"},
 }
 
 
@@ -115,6 +126,8 @@ def _query_parameters(one: Operation) -> list[dict[str, Any]]:
 def _answer(answer: object) -> dict[str, Any]:
     if answer is None:
         return {"description": "Done", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    if isinstance(answer, str):  # a media type of its own
+        return {"description": "Done", "content": {answer: {"schema": {"type": "string"}}}}
     model = _model(answer)
     schema: dict[str, Any] = {"type": "object"} if model is None else _ref(model)
     if get_origin(answer) is list:

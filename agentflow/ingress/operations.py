@@ -29,7 +29,8 @@ class Operation:
     Attributes:
         method, path: where; `{run_id}` in a path stands for a run's id.
         summary: what it does, in a sentence.
-        answers: the model of each answer that is no problem, by status; `list[...]` of one for an array, None for text.
+        answers: the model of each answer that is no problem, by status; `list[...]` of one for an array, a media type for a
+            stream, None for text.
         endpoint: what answers.
         body: what it takes; None: nothing.
         query: what its address may ask.

@@ -61,25 +61,30 @@ class EventStream(Response):
             finally:
                 for task in tasks:
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                written, *_ = await asyncio.gather(*tasks, return_exceptions=True)
+            if isinstance(written, Exception):
+                raise written
         finally:
             self._streams.leave(reader)
 
     async def _write(self, send: Send) -> None:
-        reader, streams = self._reader, self._streams
-        chunks = self._chunks()
-        async with aclosing(chunks):
-            reader.writing_since = streams.monotonic()
-            await send({"type": "http.response.body", "body": _BEGIN, "more_body": True})
+        streams = self._streams
+        async with aclosing(self._chunks()) as chunks:
+            await self._send(send, _BEGIN)
             try:
                 async for chunk in chunks:
-                    reader.writing_since = streams.monotonic()
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    reader.writing_since, reader.written_at = None, streams.monotonic()
+                    await self._send(send, chunk)
             except AgentflowError as error:
-                await send({"type": "http.response.body", "body": event("error", code=error.code), "more_body": True})
-        if reader.fault is None:
+                if not streams.is_closed:  # else the journal is, too, and the reader comes back to the next process
+                    await self._send(send, event("error", code=error.code))
+        if self._reader.fault is None:
             await send({"type": "http.response.body", "body": b""})
+
+    async def _send(self, send: Send, chunk: bytes) -> None:
+        reader, streams = self._reader, self._streams
+        reader.writing_since = streams.monotonic()
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        reader.writing_since, reader.written_at = None, streams.monotonic()
 
 
 async def _gone(receive: Receive) -> None:
@@ -111,6 +116,8 @@ async def of_run(streams: Streams, reader: Subscriber, number: int, run_id: str,
                 if reader.fault is not None:
                     return
                 yield place.fitting(waiting) or _ALIVE
+                if reader.is_finished and not place.is_over():
+                    return
             if place.is_over():
                 break
         yield place.ending or end_of(run_id, row.state, row.status)
@@ -178,6 +185,8 @@ async def of_all(streams: Streams, reader: Subscriber, start: Reach | None) -> C
             if reader.fault is not None:
                 return
             yield b"".join(told.frame for told in waiting) or _ALIVE
+            if reader.is_finished:
+                return
     finally:
         streams.leave_all(reader)
 

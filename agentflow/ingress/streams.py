@@ -25,7 +25,7 @@ MOST_OF_CLIENT = 50
 HEARTBEAT_S = 15.0
 STALL_S = 20.0
 TICK_S = 0.25
-_SHARE_S = 0.001  # of pause for each reader between two rounds of writing, so that many of them leave the loop to the runs
+_SHARE_S = 0.004  # of pause for each reader between two rounds of writing, so that many of them leave the loop to the runs
 _LONGEST_PAUSE_S = 0.25
 _SOME = MOST_EVENTS // 4  # events after which readers get their turn
 _MOST_BACKLOG = 10_000  # appends that nobody was told of yet
@@ -107,7 +107,8 @@ class Streams:
     def close(self) -> None:
         """End all streams; no more begin."""
         self.is_closed = True
-        self._end(self._readers, "stopped")
+        for reader in self._readers:
+            reader.finish()
 
     def _end(self, readers: Iterable[Subscriber], fault: Fault) -> None:
         for reader in tuple(readers):

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 MOST_EVENTS = 256
 MOST_BYTES = 1024 * 1024
 
-Fault: TypeAlias = Literal["slow", "stalled", "token", "stopped", "lost", "damaged"]
+Fault: TypeAlias = Literal["slow", "stalled", "token", "lost", "damaged"]
 
 
 class Told(NamedTuple):
@@ -31,6 +31,7 @@ class Subscriber:
     Attributes:
         fault: why it ends although there is more; None while it does not.
         ended: is set with it.
+        is_finished: nothing comes after what waits now.
         written_at: when something was written to it for the last time.
         writing_since: since when a write has not come to its end; None when none is under way.
     """
@@ -42,6 +43,7 @@ class Subscriber:
         self.writing_since: float | None = None
         self.fault: Fault | None = None
         self.ended = asyncio.Event()
+        self.is_finished = False
         self.size = 0
         self._waiting: deque[Told] = deque()
         self._wake = asyncio.Event()
@@ -68,6 +70,11 @@ class Subscriber:
             self.size = 0
             self.ended.set()
             self._wake.set()
+
+    def finish(self) -> None:
+        """End it once it has taken what waits."""
+        self.is_finished = True
+        self._wake.set()
 
     def wake(self) -> None:
         """Let the reader go on, with nothing where nothing waits: then it writes a sign of life."""

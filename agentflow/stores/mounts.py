@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_TABLE = Path("/proc/mounts")
+_TABLE = Path("/proc/self/mounts")  # also there where a service sees of /proc only its own processes
 _NETWORK = {"afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gfs2", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs"}
 _NETWORK |= {"fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"}
 

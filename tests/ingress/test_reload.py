@@ -314,3 +314,26 @@ async def test_a_runner_that_does_not_run_or_cannot_be_read_again_says_so(file: 
 def _write_in(folder: Path, text: str) -> None:
     folder.mkdir()
     _write(folder / "agentflow.toml", text)
+
+
+async def test_a_run_keeps_its_plan_through_a_reload_and_a_restart_with_the_new_file(file: Path, tmp_path: Path) -> None:
+    """The plan is recorded with the run: neither the file that took over nor the one of the next start changes it."""
+    overrides = {"journal.url": f"sqlite:{tmp_path / 'journal.db'}"}
+    gate = asyncio.Event()
+
+    async def one(event: Any, state: Any) -> dict[str, int]:
+        await gate.wait()
+        return {"one": 1}
+
+    runner = _runner(file, {"one": one, "two": _two}, overrides=overrides)
+    await runner.start()
+    before = await runner.emit(Event())
+    _write(file, BASE.replace('["one", "two"]', '["two"]'))
+    report = await runner.reload()
+    assert (before.run_id,) == (await runner.stop(0)).resumable
+    gate.set()
+    async with _runner(file, {"one": one, "two": _two}, overrides=overrides) as runner:
+        (handle,) = await runner.resume()
+        assert {"one": 1, "two": 2} == dict((await handle.result()).state)
+        assert report.plan_before == (await runner.row(before.run_id)).plan_hash
+        assert {"two": 2} == dict((await runner.run(Event())).state)

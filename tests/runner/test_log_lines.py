@@ -134,3 +134,22 @@ def test_what_is_no_secret_stays(tmp_path: Path) -> None:
     KNOWN.learn("tea")
     KNOWN.learn("much-longer-secret")
     assert "a tea for much-longer" == json.loads(written(tmp_path / "log", "json", ("a tea for much-longer", {})))["event"]
+
+
+def test_of_very_many_secrets_the_last_ones_are_known(tmp_path: Path) -> None:
+    """A token that changes every day costs no more after years; one that is read again and again stays known."""
+    KNOWN.learn("the-lasting-secret")
+    for number in range(300):
+        KNOWN.learn(f"token-of-day-{number:04}")
+        KNOWN.learn("the-lasting-secret")
+    told = "the-lasting-secret token-of-day-0299 token-of-day-0210 token-of-day-0000"
+    assert "*** *** *** token-of-day-0000" == json.loads(written(tmp_path / "log", "json", (told, {})))["event"]
+
+
+def test_a_log_that_is_made_is_private(tmp_path: Path) -> None:
+    """Only its owner may read it; one that is there already keeps the mode that somebody has given it."""
+    (tmp_path / "shared").touch()
+    (tmp_path / "shared").chmod(0o640)
+    for name, mode in (("own", 0o600), ("shared", 0o640)):
+        written(tmp_path / name, "json", ("one", {}))
+        assert mode == (tmp_path / name).stat().st_mode & 0o777

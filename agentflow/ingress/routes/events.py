@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from agentflow.core.event import Event
 from agentflow.core.result import RunResult
 from agentflow.engine.run import RunHandle
 from agentflow.ingress.models import EVENT_ID, Accepted, EventIn, EventQuery, Result
-from agentflow.ingress.operations import Operation, body_of, query_of, told
+from agentflow.ingress.operations import Operation, admitted, body_of, query_of, told
 from agentflow.ingress.problems import refused
 from agentflow.ingress.service import Service, outcome
 
@@ -24,11 +25,16 @@ _WAIT = re.compile(r"([0-9]+)([a-z]*)")
 
 def operations(service: Service) -> list[Operation]:
     """Return what can be asked."""
+    log = service.runner.log
 
     async def post(request: Request) -> Response:
         query = query_of(EventQuery, request)
         wait_s = None if query.wait is None else wait_of(query.wait)
         handle = await service.emit(event_of(body_of(EventIn, request), request.headers.getlist("idempotency-key")))
+        if log.is_wanted:
+            ids = {"request_id": admitted(request.scope).request_id, "run_id": handle.run_id, "event_id": handle.event_id}
+            line: Any = log.bind({**ids, "duplicate": handle.is_duplicate})
+            line.info("event_accepted")
         if wait_s is not None:
             result = await _while_connected(request, handle, wait_s)
             if result is not None:

@@ -35,7 +35,7 @@ def operations(streams: Streams) -> list[Operation]:
         return sse.EventStream(streams, reader, lambda: sse.of_all(streams, reader, start))
 
     summary = "Follow all runs: their records as server-sent events, from now on or from `Last-Event-ID` on."
-    return [Operation("GET", "/v1/events/stream", summary, {200: None}, everything, problems=(406,))]
+    return [Operation("GET", "/v1/events/stream", summary, {200: MEDIA_TYPE}, everything, problems=(406,))]
 
 
 def is_wanted(request: Request) -> bool:
