@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agentflow.ingress import sse
 from agentflow.ingress import streams as streams_module
 from agentflow.ingress.subscribers import MOST_BYTES, MOST_EVENTS, Subscriber, Told
 from agentflow.stores.tables import Tables
@@ -340,6 +341,64 @@ async def test_a_stream_of_all_runs_goes_on_with_the_next_process(serve: Serve) 
             assert await journal(it, first) == [(await reader.event()).data for _ in await journal(it, first)]  # type: ignore[union-attr]
 
 
+def until_set(release: asyncio.Event) -> Any:
+    """Return a handler that waits for an event."""
+
+    async def wait(event: Any, state: Any) -> None:
+        await release.wait()
+
+    return wait
+
+
+async def gated(it: Served) -> str:
+    """Begin a run that waits in its step, and return it once that is recorded."""
+    (run_id,) = await emit(it)
+    while len((await it.client.get(f"/v1/runs/{run_id}/events")).json()) < 2:
+        await asyncio.sleep(0.01)
+    return run_id
+
+
+async def test_what_is_announced_may_be_known_or_may_be_missing(serve: Serve) -> None:
+    """What was read from the journal is not told again, and what was never announced is read there; here it is we who announce."""
+    release = asyncio.Event()
+    async with serve({"wait": until_set(release)}) as it:
+        run_id, streams = await gated(it), it.http.streams
+        reader = streams.enter("me", it.http.tokens.generation)
+        (number,) = (await streams.feed.numbers([run_id])).values()
+        chunks = sse.of_run(streams, reader, number, run_id, 0)
+        told = await anext(chunks)
+        following = asyncio.ensure_future(anext(chunks))
+        await until(lambda: run_id in streams._of_run)
+        streams.unfollow(run_id, reader)
+        release.set()
+        await journal(it, run_id)
+        for seq in (1, 3):
+            reader.offer(Told(seq, b"id: announced\n\n"))
+        reader.wake()
+        async with asyncio.timeout(5):
+            told += await following
+            told += b"".join([chunk async for chunk in chunks])
+        streams.leave(reader)
+        assert ["0", "1", "2", "3", None] == [event.id for event in whole(told) if event.data is not None]
+
+
+async def test_a_gap_in_what_is_announced_of_all_runs_ends_the_stream(serve: Serve) -> None:
+    """Nothing is skipped: the reader comes back with the id that it has seen, and the journal has the rest."""
+    release = asyncio.Event()
+    async with serve({"wait": until_set(release)}) as it:
+        async with live(it, ALL) as reader:
+            run_id, streams = await gated(it), it.http.streams
+            assert [0, 1] == [(await reader.event()).data["seq"] for _ in range(2)]  # type: ignore[union-attr]
+            head = streams._head
+            assert head is not None
+            head.reach.next_seqs = {number: seq - 1 for number, seq in head.reach.next_seqs.items()}
+            release.set()
+            assert [] == await reader.all()
+        async with live(it, ALL, reader.last_id) as again:
+            assert [2, 3] == [(await again.event()).data["seq"] for _ in range(2)]  # type: ignore[union-attr]
+        assert "completed" == (await it.client.get(f"/v1/runs/{run_id}")).json()["state_name"]
+
+
 # --- readers that are slow, or gone ---
 
 
@@ -433,10 +492,7 @@ async def test_a_silent_stream_has_a_heartbeat(serve: Serve) -> None:
     """A comment when nothing was written for 15 s, and not before; the injected clock goes on."""
     release = asyncio.Event()
 
-    async def wait(event: Any, state: Any) -> None:
-        await release.wait()
-
-    async with serve({"wait": wait}) as it:
+    async with serve({"wait": until_set(release)}) as it:
         (run_id,) = await emit(it)
         async with live(it, f"/v1/runs/{run_id}/events") as reader, live(it, f"/v1/runs/{run_id}/events", "1") as other:
             assert [0, 1] == [(await reader.event()).data["seq"] for _ in range(2)]  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -92,12 +93,20 @@ async def test_numbers_are_those_of_the_runs_there_are(store: Store, author: Aut
 async def test_each_commit_is_announced_once_it_can_be_read(store: Store, author: Author) -> None:
     """In order, after who waits for it; what was refused is not announced."""
     heard: list[Append] = []
-    store.listen(heard.extend)
+    is_last = asyncio.Event()
+
+    def listen(appends: Sequence[Append]) -> None:
+        heard.extend(appends)
+        if any(append.row is not None and not append.row.is_open for append in appends):
+            is_last.set()
+
+    store.listen(listen)
     run = author("r1")
     await asyncio.gather(store.append(run.begin()), *[store.append(run.step(1)) for _ in range(20)])
     with pytest.raises(FencedError):
         await store.append(author("r2").step())
-    for _ in range(10):  # passes of the loop, in which the last announcement comes
-        await asyncio.sleep(0)
+    await store.append(run.end())
+    async with asyncio.timeout(5):
+        await is_last.wait()
     assert run.entries == [entry for append in heard for entry in append.entries]
     assert run.entries == await store.entries("r1")
