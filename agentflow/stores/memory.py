@@ -35,7 +35,7 @@ class MemoryStore:
         self._plans: dict[str, bytes] = {}
         self._epochs: dict[str, int] = {}
         self._last_number = 0
-        self._listener: Callable[[Sequence[Append]], None] = lambda appends: None
+        self._listener: Callable[[Sequence[Append]], None] | None = None
         self._leases = Leases()
         self._loop: AbstractEventLoop
 
@@ -66,7 +66,8 @@ class MemoryStore:
         for part in (append, *append.also):
             self._take_in(part)
         done.set_result(None)
-        self._loop.call_soon(self._listener, (append, *append.also))
+        if self._listener is not None:
+            self._loop.call_soon(self._listener, (append, *append.also))
         return done
 
     def _take_in(self, append: Append) -> None:
