@@ -35,8 +35,8 @@ class Hint:
         for one in view.approvals:
             until = "" if one.deadline_at is None else f" until {moment(one.deadline_at)}"
             lines.append(f"{run_id} waits for approval of {one.agent} at {one.position}{until}")
-            lines.append(f"    to let it run: {self.command(f'runs approve {run_id} {one.position} --continue')}")
-            lines.append(f"    to refuse it:  {self.command(f'runs reject {run_id} {one.position} --continue')}")
+            lines.append(f"    to let it run: {self.command(f'runs approve {run_id} {shlex.quote(one.position)} --continue')}")
+            lines.append(f"    to refuse it:  {self.command(f'runs reject {run_id} {shlex.quote(one.position)} --continue')}")
         return "\n".join(lines)
 
     def _behind(self, row: RunRow, ahead: RunRow) -> str:

@@ -72,7 +72,9 @@ class _Delegation:
         if wanted is None or wanted in ("", []):
             if not node.default:
                 name = loop.agenda.leader if loop.agenda is not None else ""
-                raise ControlError(f"`{name}` named nobody, and is not done", hint="return {'next': NAME} or {'done': True}")
+                raise ControlError(
+                    f"`{name}` named nobody, and is not done", hint="return {'next': NAME}, or {'done': True} with true itself"
+                )
             wanted = node.default
         named = wanted if isinstance(wanted, list) else [wanted]
         if len(named) > node.most:
@@ -85,6 +87,8 @@ class _Delegation:
         if not isinstance(one, Mapping):
             raise ControlError(f"`next` holds {type(one).__name__}", hint="name a member, or write {'agent': NAME, 'task': ...}")
         name = one.get("agent") or one.get("capability") or one.get("specialty") or ""
+        if not name:
+            raise ControlError("a table in `next` names nobody", hint="write {'agent': NAME, 'task': ...}, or a capability in its place")
         row: Row = {"case": case_of(node, str(name))}
         if "task" in one:
             task = copy_json(one["task"])

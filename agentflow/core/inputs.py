@@ -34,6 +34,8 @@ def places_in(value: Json) -> Iterator[tuple[str, tuple[str, ...]]]:
         if isinstance(one, str):
             for found in _PLACE.finditer(one):
                 yield _place(found[1])
+            if "{{" in _PLACE.sub("", one):
+                raise RuleError(f"`{one[:60]}` has `{{{{` without its `}}}}`", hint="write {{ root.name.name }}")
         elif isinstance(one, list):
             waiting.extend(reversed(one))
         elif isinstance(one, dict):

@@ -74,6 +74,7 @@ def test_a_place_with_nothing_there_is_an_error_that_names_it(told: str) -> None
 
 UNREADABLE = [
     *("{{ stat.n }}", "{{ }}", "{{ state.n + 1 }}", "{{ state..n }}", "{{ 1 }}"),
+    *("{{ state.n }", "so {{ state.n", "{{ state.n }} and {{"),
     *('{{ state["a }}', "{{ state[x] }}", r'{{ state["\q"] }}'),
 ]
 

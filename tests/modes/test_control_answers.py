@@ -38,7 +38,7 @@ def run(flow: dict[str, Any], answer: Any, data: dict[str, Any] | None = None, *
         (SUPERVISOR, {"next": "c"}, "AF0503", "no member is named `c`"),
         (SUPERVISOR, {"next": 3}, "AF0520", "`next` holds int"),
         (SUPERVISOR, {"next": ["a", "b", "a"]}, "AF0520", "3 members, and 2 are allowed"),
-        (SUPERVISOR, {"next": {"task": 1}}, "AF0503", "no member is named ``"),
+        (SUPERVISOR, {"next": {"task": 1}}, "AF0520", "a table in `next` names nobody"),
         (WORKERS, {}, "AF0520", "returned no `tasks`"),
         (WORKERS, {"tasks": {"id": 1}}, "AF0520", "`tasks` is dict, not a list"),
         (WORKERS, {"tasks": [1, 2, 3]}, "AF0520", "`tasks` has 3 items, and 2 are allowed"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 
 from agentflow.cli.checks.finding import Finding
 from agentflow.cli.hints import Hint
@@ -127,7 +128,7 @@ def _waiting(row: RunRow, position: str, asked: Record | None, now: float, hint:
     told = f"run {row.run_id} waits for approval{agent} at {position}{since}{until}"
     if row.due_at is not None and row.due_at < now - LATE_S:
         return Finding("runs", "problem", f"{told}; nobody has seen to the deadline", hint.command("resume"), (row.run_id,))
-    advice = f"{hint.command(f'runs approve {row.run_id} {position}')}, or reject in the place of approve"
+    advice = f"{hint.command(f'runs approve {row.run_id} {quote(position)}')}, or reject in the place of approve"
     return Finding("runs", "advice", told, advice, (row.run_id,))
 
 
