@@ -193,7 +193,7 @@ class _Reading:
         config, found = check(self.repairs, self.expansion.written)
         if self._is_complete and config is not None:
             self.config = named(config, _name_of(self.folder))
-        else:
+        elif not self._is_complete:  # what is missing may stand in what could not be read
             found = [diagnostic for diagnostic in found if diagnostic.code != "AF0105"]
         self.diagnostics.extend([*self.expansion.diagnostics, *found])
 

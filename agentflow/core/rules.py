@@ -30,6 +30,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})
+_BUILDERS = frozenset({"filter", "map"})  # those that give a list
 _SYNTAX_PLACE = re.compile(r"<input>:\d+:(\d+): (.*)")
 
 
@@ -59,6 +60,9 @@ class Rule:
             raise RuleError(
                 f"the expression has {macros} of {', '.join(sorted(_MACROS))}", hint=f"at most {MAX_MACROS} keep its time bounded"
             )
+        if (inner := _built_again(tokens)) is not None:
+            hint = "it would be built again for each item, and nothing can interrupt that; ask with exists, or keep it in the state"
+            raise RuleError(f"`{inner}` stands inside `map` in `{source}`", hint=hint)
         for name in self._program.variables():
             if name not in ROOTS and name not in bound:
                 hint = f"write state.{name} for a key of the state" if not _is_near(name) else did_you_mean(name, ROOTS)
@@ -138,6 +142,19 @@ def _place_known_part(tree: dict[str, object], root: str, path: tuple[str, ...],
 def _tokens(source: str) -> list[tuple[str | None, str]]:
     tokens = [(found.lastgroup, found.group()) for found in _TOKEN.finditer(source) if found.lastgroup != "space"]
     return [*tokens, ("mark", "")]
+
+
+def _built_again(tokens: list[tuple[str | None, str]]) -> str | None:
+    """Return the first macro that builds a list for each item of a list that is being built; None for none."""
+    open_macros: list[str] = []
+    for at, (_, text) in enumerate(tokens[:-1]):
+        if text == "(":
+            open_macros.append(tokens[at - 1][1] if at else "")
+        elif text == ")" and open_macros:
+            open_macros.pop()
+        elif text in _BUILDERS and tokens[at + 1][1] == "(" and "map" in open_macros:
+            return text
+    return None
 
 
 def _bound(tokens: list[tuple[str | None, str]]) -> set[str]:

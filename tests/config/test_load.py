@@ -209,3 +209,12 @@ trees = st.recursive(leaves, lambda inner: st.one_of(st.lists(inner, max_size=3)
 def test_any_mapping_gives_a_draft(mapping: dict[Any, Any]) -> None:
     """Values of any Python type are told, not raised."""
     shown(read(mapping, environ={}))
+
+
+def test_a_configuration_that_cannot_be_made_whole_is_never_refused_without_a_word(tmp_path: Path) -> None:
+    """Where the loader gives up on a file, at least what it met last is told, with its place."""
+    headers = "".join(f'[[orchestration.branches{".then" * depth}]]\nwhen = "true"\n' for depth in range(12))
+    file = tmp_path / "agentflow.toml"
+    file.write_text(f'[orchestration]\nmode = "decision_tree"\n{headers}[agents.a]\n')
+    draft = read(file, environ={})
+    assert [(one.code, one.line is not None) for one in draft.diagnostics] == [("AF0105", True)]

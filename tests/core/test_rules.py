@@ -217,3 +217,20 @@ def test_nested_macros_are_bounded() -> None:
     with pytest.raises(RuleError, match="at most 2"):
         Rule("state.l.all(a, state.l.all(b, state.l.all(c, a + b + c >= 0)))")
     assert Rule("state.l.all(a, state.l.exists(b, a == b))").source
+
+
+@pytest.mark.parametrize(
+    "source", ["state.a.map(x, state.a.map(y, state.a)).size() > 5", "state.a.map(x, state.a.filter(y, y > x)).size() > 1"]
+)
+def test_a_list_that_is_built_for_each_item_of_another_is_refused(source: str) -> None:
+    """Its time grows with a high power of the list's length, and nothing can interrupt an evaluation."""
+    with pytest.raises(RuleError, match="stands inside `map`"):
+        Rule(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["state.a.filter(x, x > 1).map(y, y * 2).size() > 0", "state.a.exists(x, state.a.exists(y, y == x))", "size(state.map) > 1"]
+)
+def test_lists_that_are_built_one_after_the_other_are_fine(source: str) -> None:
+    """What is built once, or only asked, is bounded by the length of the lists."""
+    assert Rule(source).source == source
