@@ -53,9 +53,11 @@ class Part:
         input: what it is given in the place of the flow's event data; None for just that.
         on_error: what its failure does to the flow: "" as the flow says; "stop", "continue", or in a graph "route:" and a node.
         title: what people read in its place in plans and diagrams; "" for its id or name.
+        order: where it is declared among its flow's members, from 1, if they run in another order; 0 for where it stands in the plan.
     """
 
     id: str = ""
     input: Input | None = None
     on_error: str = ""
     title: str = ""
+    order: int = 0

@@ -32,7 +32,7 @@ def pack_part(part: Part | None) -> Table:
     """Return a member's part as an entry of its row; none for none."""
     if part is None:
         return {}
-    row: Table = {name: getattr(part, name) for name in _PART_TEXTS if getattr(part, name)}
+    row: Table = {name: getattr(part, name) for name in (*_PART_TEXTS, "order") if getattr(part, name)}
     if part.input is not None:
         row["input"] = _pack_input(part.input)
     return {"part": row}
@@ -47,7 +47,8 @@ def unpack_part(row: Table) -> Part | None:
     if "part" not in row:
         return None
     table = mapping(row["part"])
-    part = Part(text(table.get("id", "")), None, text(table.get("on_error", "")), text(table.get("title", "")))
+    name, on_error, title = (text(table.get(one, "")) for one in _PART_TEXTS)
+    part = Part(name, None, on_error, title, whole(table.get("order", 0)))
     return part if "input" not in table else replace(part, input=_unpack_input(mapping(table["input"])))
 
 

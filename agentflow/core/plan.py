@@ -352,6 +352,25 @@ def agents_of(node: Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(call.agent for call in calls_of(node)))
 
 
+def declared_names(plan: Node) -> tuple[str, ...]:
+    """Return the names of the outputs of a plan's agents and nested flows, each once, in the order in which they are declared."""
+    names: dict[str, None] = {}
+    stack, seen = [plan], set[int]()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if (node is not plan and has_name(node)) or isinstance(node, Call):
+            names[key_of(node)] = None
+        parts = children(node)
+        if isinstance(node, Seq) and all(isinstance(part, Par) and part.flow is None for part in parts):
+            steps = (branch for part in parts for branch in children(part))  # of several joins
+            parts = tuple(sorted(steps, key=lambda step: (part_of(step) or Part()).order))
+        stack.extend(reversed(parts))
+    return tuple(names)
+
+
 def is_timed(node: Node, *, is_main: bool) -> bool:
     """Say whether a node has a clock beside its run's: a nested flow with a time limit, or a join with a deadline."""
     if isinstance(node, Call):

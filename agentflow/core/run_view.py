@@ -11,7 +11,7 @@ from agentflow.core.failure import Failure, failure_of
 from agentflow.core.merge import Conflict
 from agentflow.core.orders import open_approvals, state_of
 from agentflow.core.places import is_below
-from agentflow.core.plan import Call, Node, Position, name_of, walk_nodes
+from agentflow.core.plan import Position, declared_names, name_of
 from agentflow.core.result import Usage
 from agentflow.core.row import Row
 from agentflow.core.run_row import RunRow
@@ -152,7 +152,7 @@ def view_of(row: RunRow, standing: Standing, records: Sequence[facts.Record], la
         seq=standing.seq,
         last_seq=last_seq,
         state=State.over(standing.walk.scope).to_dict(),
-        outputs=outputs_of(standing.walk, _names(standing.walk.plan)),
+        outputs=outputs_of(standing.walk, declared_names(standing.walk.plan)),
         steps=tuple(steps_of(records, standing)),
         approvals=tuple(
             ApprovalView(position, standing.steps[position].agent, approval.digest, approval.deadline_at)
@@ -251,9 +251,3 @@ def _fail(steps: dict[Position, StepView], failure: Failure, above: Position = "
     for step in steps.values():
         if step.is_open and is_below(step.position, above):
             step.status, step.error = "failed", failure
-
-
-def _names(plan: Node) -> tuple[str, ...]:
-    """Return the agents and nested flows of a plan, in declared order."""
-    nodes = [node for node in walk_nodes(plan) if isinstance(node, Call) or (node.flow is not None and node is not plan)]
-    return tuple(dict.fromkeys(name_of(node) for node in nodes))

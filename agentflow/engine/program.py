@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from agentflow.core.event import Event
-from agentflow.core.plan import NOTHING, Branch, Call, Flow, Loop, Map, Node, Seq, has_clocks, has_contracts, key_of, walk_nodes
+from agentflow.core.plan import NOTHING, Branch, Call, Flow, Loop, Map, Node, Seq, declared_names, has_clocks, has_contracts, walk_nodes
 from agentflow.core.spending import has_budgets
 from agentflow.core.subscription import Subscription
 from agentflow.core.walk import Walk
@@ -71,7 +71,7 @@ class Program:
         self._override = override
         self.flow = (None if isinstance(plan, Call) else plan.flow) or Flow("", "")
         nodes = [node for node in walk_nodes(plan) if isinstance(node, Call) or (node.flow is not None and node is not plan)]
-        self.names = tuple(dict.fromkeys(key_of(node) for node in nodes))
+        self.names = declared_names(plan)
         calls = (*nodes, *(one.call for one in self.subscriptions))
         self.has_approvals = any(isinstance(node, Call) and node.approval_timeout_s is not None for node in calls)
         self.walk: type[Walk] = kind_of(plan)

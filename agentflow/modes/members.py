@@ -29,7 +29,7 @@ class Member(Part):
     @property
     def part(self) -> Part | None:
         """What is left of it in a linked plan; None for nothing."""
-        part = Part(self.id, self.input, self.on_error, self.title)
+        part = Part(self.id, self.input, self.on_error, self.title, self.order)
         return None if part == Part() else part
 
 

@@ -132,3 +132,16 @@ def test_a_step_sees_no_outputs_of_those_beside_it() -> None:
     flow = {"mode": "mixed", "collaborative_agents": ["a", "b"], "sequential_agents": ["c"]}
     run(flow, {}, a=lambda event, state: {"a": 1}, b=late, c=late)
     assert seen == [[], ["a", "b"]]
+
+
+@pytest.mark.parametrize("journal", [None, "memory:"])
+def test_outputs_stand_in_the_order_of_the_file_though_steps_wait_for_each_other(journal: str | None) -> None:
+    """A step that depends on a later one runs after it, and stands before it in the outputs."""
+    steps = [
+        {"id": "last", "agent": "a", "depends_on": ["first", "second"]},
+        {"id": "second", "agent": "a", "depends_on": ["first"]},
+        {"id": "first", "agent": "a"},
+    ]
+    seen: list[str] = []
+    result = run({"mode": "parallel", "steps": steps}, {}, journal, a=lambda event, state, ctx: seen.append(ctx.position))
+    assert (list(result.outputs), seen) == (["last", "second", "first"], ["0.0.0", "0.1.0", "0.2.0"])
